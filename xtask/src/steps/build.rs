@@ -1,0 +1,110 @@
+//! The steps that are calls of cargo.
+
+use crate::command::Cargo;
+use crate::report::Outcome;
+use crate::steps::Context;
+use crate::workspace::{Package, root};
+
+pub(crate) fn format(_: &Context) -> Outcome {
+    Cargo::new("fmt --all --check").run()
+}
+
+pub(crate) fn clippy(context: &Context) -> Outcome {
+    let outcome = Cargo::new("clippy --workspace --all-targets --locked -- -D warnings").run();
+    if !context.workspace.has("tower-auth-tests") {
+        return outcome;
+    }
+    // Not run by a plain `cargo test`, hence not among `--all-targets`.
+    outcome.and(Cargo::new("clippy -p tower-auth-tests --test real --locked -- -D warnings").run())
+}
+
+/// Unit, integration and documentation tests.
+pub(crate) fn tests(_: &Context) -> Outcome {
+    Cargo::new("test --workspace --locked").run()
+}
+
+pub(crate) fn documentation(context: &Context) -> Outcome {
+    let cargo = Cargo::new("doc --no-deps --locked").env("RUSTDOCFLAGS", "-D warnings");
+    context
+        .workspace
+        .published()
+        .fold(cargo, |cargo, package| {
+            let cargo = cargo.arg("-p").arg(&package.name);
+            package.buildable_features().fold(cargo, |cargo, feature| {
+                cargo
+                    .arg("--features")
+                    .arg(format!("{}/{feature}", package.name))
+            })
+        })
+        .run()
+}
+
+/// Each published crate by itself: nothing, then each feature alone. In a call for the whole workspace
+/// the features of one crate would be switched on by another.
+pub(crate) fn feature_sets(context: &Context) -> Outcome {
+    context
+        .workspace
+        .published()
+        .flat_map(feature_sets_of)
+        .map(|arguments| Cargo::new(&arguments).run())
+        .fold(Outcome::passed(), Outcome::and)
+}
+
+fn feature_sets_of(package: &Package) -> Vec<String> {
+    let bare = format!(
+        "check --quiet -p {} --no-default-features --locked",
+        package.name
+    );
+    let single = package
+        .buildable_features()
+        .map(|feature| format!("{bare} --features {feature}"));
+    std::iter::once(bare.clone()).chain(single).collect()
+}
+
+/// Instructions and allocations per request against their limits.
+pub(crate) fn cost_limits(context: &Context) -> Outcome {
+    if !context.workspace.has("tower-auth-benches") {
+        return Outcome::skipped("there is no package tower-auth-benches");
+    }
+    let cargo =
+        Cargo::new("run --quiet --release --locked -p tower-auth-benches --bin cost -- --json");
+    if context.require_real {
+        cargo.arg("--require-real").run()
+    } else {
+        cargo.run()
+    }
+}
+
+/// Every interleaving of the cache's lock-free parts, under loom.
+pub(crate) fn model_checks(_: &Context) -> Outcome {
+    if !root().join("crates/tower-auth/tests/loom.rs").exists() {
+        return Outcome::skipped("there is no crates/tower-auth/tests/loom.rs");
+    }
+    // A folder of its own: the flag would make the other steps build everything anew.
+    Cargo::new("test -p tower-auth --release --locked --test loom --target-dir target/loom")
+        .env("RUSTFLAGS", "--cfg loom")
+        .run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_feature_is_checked_alone() {
+        let package = Package {
+            name: "a".to_owned(),
+            folder: "/r/a".into(),
+            published: true,
+            features: vec!["fips".to_owned(), "x".to_owned(), "y".to_owned()],
+        };
+        assert_eq!(
+            feature_sets_of(&package),
+            [
+                "check --quiet -p a --no-default-features --locked",
+                "check --quiet -p a --no-default-features --locked --features x",
+                "check --quiet -p a --no-default-features --locked --features y",
+            ]
+        );
+    }
+}
