@@ -1,0 +1,71 @@
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "real time is what is measured"
+)]
+
+use std::time::Instant;
+
+use tower_auth_benches::{LayerKind, Runner, TOKEN_BYTES, TransportKind, Variant};
+
+use crate::report::{Report, Value};
+use crate::statistics::{median, net_ratio};
+
+/// Compares times per request within one process, in batches that take turns, because nothing else
+/// about a time repeats.
+pub(crate) fn measure(report: &mut Report) {
+    let of = Variant::new;
+    let ready = compare(
+        [LayerKind::Bare, LayerKind::Yardstick, LayerKind::Ours]
+            .map(|layer| of(layer, TransportKind::Ready)),
+    );
+    let boxed = compare(
+        [LayerKind::Bare, LayerKind::Yardstick, LayerKind::Ours]
+            .map(|layer| of(layer, TransportKind::Boxed)),
+    );
+    let clone = compare(
+        [LayerKind::Bare, LayerKind::Yardstick, LayerKind::Ours]
+            .map(|layer| of(layer, TransportKind::Ready).clone_per_call()),
+    );
+    let naive = compare(
+        [LayerKind::Bare, LayerKind::Yardstick, LayerKind::Naive]
+            .map(|layer| of(layer, TransportKind::Ready)),
+    );
+    report.limited("wall_ratio_ready", ready, 1.25);
+    report.detail("wall_ratio_boxed", boxed);
+    report.detail("wall_ratio_ready_clone_per_call", clone);
+    report.detail("wall_ratio_ready_naive", naive);
+}
+
+/// The net ratio of the third to the second.
+fn compare(variants: [Variant; 3]) -> Value {
+    let mut runners = variants.map(|variant| variant.runner(TOKEN_BYTES));
+    let mut nanos: [Vec<f64>; 3] = Default::default();
+    for _ in 0..WARM_UP {
+        for run in &mut runners {
+            run(BATCH);
+        }
+    }
+    for _ in 0..BATCHES {
+        for (run, nanos) in runners.iter_mut().zip(&mut nanos) {
+            nanos.push(time(run));
+        }
+    }
+    let [bare, yardstick, measured] = nanos.map(|mut nanos| median(&mut nanos));
+    let ratio = || net_ratio(bare?, yardstick?, measured?);
+    match ratio() {
+        Some(ratio) => Value::Measured(ratio),
+        None => Value::Inconclusive("the yardstick's cost drowned in noise".to_owned()),
+    }
+}
+
+/// Nanoseconds per request of one batch.
+fn time(run: &mut Runner) -> f64 {
+    let start = Instant::now();
+    run(BATCH);
+    start.elapsed().as_nanos() as f64 / BATCH as f64
+}
+
+const BATCH: usize = 32;
+const BATCHES: usize = 8000;
+const WARM_UP: usize = 200;
