@@ -1,0 +1,3 @@
+//! The crates together, without network, programs or waiting.
+
+mod send_sync;

@@ -1,0 +1,8 @@
+//! Suites against real servers: programs that others wrote, pinned, installed under `target/real` and
+//! started on the loopback interface. A server that cannot be installed or started here is reported as
+//! skipped; with `REQUIRE_REAL=1` in the environment that is a failure.
+
+mod api;
+mod client_credentials;
+mod harness;
+mod oidc_provider;
