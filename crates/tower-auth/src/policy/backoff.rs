@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use fastrand::Rng;
+use tower_auth_core::ErrorKind;
+
+use super::schedule::between;
+use super::{Failure, RefreshOptions};
+
+/// The failures in a row, and when to try again. Times are on the timeline.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trouble {
+    failures: u32,
+    since: Duration,
+    last: Option<Failure>,
+    next_try: Duration,
+    next_probe: Duration,
+}
+
+/// What the delay after a failure depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Standing {
+    /// Something can still be stamped, for this long.
+    Usable(Duration),
+    /// Nothing can.
+    Unusable,
+}
+
+impl Trouble {
+    /// A flight failed.
+    pub(super) fn add(
+        &mut self,
+        time: Duration,
+        failure: Failure,
+        standing: Standing,
+        options: &RefreshOptions,
+        rng: &mut Rng,
+    ) {
+        if self.failures == 0 {
+            self.since = time;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.last = Some(failure);
+        let age = time.saturating_sub(self.since);
+        let delay = delay(failure, self.failures, cap(standing, age), rng);
+        let (mut next_try, mut next_probe) = (delay, delay);
+        if let Some(wish) = failure.retry_after {
+            let wish = wish.min(options.retry_after_limit());
+            let spread = wish
+                .min(Duration::from_secs(30))
+                .mul_f64(between(0.0, 1.0, rng));
+            next_try = delay.max(wish.saturating_add(spread));
+            next_probe = delay.max(wish.min(PROBE_INTERVAL).saturating_add(spread));
+        }
+        self.next_probe = time.saturating_add(next_probe);
+        self.next_try = match standing {
+            Standing::Usable(_) => time.saturating_add(next_try),
+            Standing::Unusable => self.next_probe,
+        };
+    }
+
+    /// A flight succeeded.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How many flights failed in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The moment of the first failure.
+    pub(super) fn since(&self) -> Option<Duration> {
+        (self.failures > 0).then_some(self.since)
+    }
+
+    /// The last failure.
+    pub(super) fn last(&self) -> Option<Failure> {
+        self.last
+    }
+
+    /// The moment before which no flight starts.
+    pub(super) fn next_try(&self, is_usable: bool) -> Duration {
+        if is_usable {
+            self.next_try
+        } else {
+            self.next_probe
+        }
+    }
+
+    /// Whether waiting is known to be of no use: the issuer or the configuration said no.
+    pub(super) fn is_settled(&self) -> bool {
+        self.last.is_some_and(|failure| is_refusal(failure.kind))
+    }
+}
+
+/// The longest delay: it shrinks with what is left while a credential is usable, and grows with the age
+/// of the outage when none is, so that an overloaded endpoint always gets to where it can drain.
+fn cap(standing: Standing, age: Duration) -> Duration {
+    match standing {
+        Standing::Usable(remaining) => {
+            (remaining / 4).clamp(Duration::from_secs(10), Duration::from_secs(120))
+        }
+        Standing::Unusable => (age / 10).clamp(Duration::from_secs(30), Duration::from_secs(300)),
+    }
+}
+
+fn delay(failure: Failure, failures: u32, cap: Duration, rng: &mut Rng) -> Duration {
+    let exponent = failures.saturating_sub(1).min(16);
+    let doubled = |base: u64| Duration::from_secs(base << exponent).min(cap);
+    let longest = match failure.kind {
+        // A new secret may take some seconds to reach every server of the issuer.
+        kind if is_refusal(kind) && failures == 1 => {
+            return Duration::from_secs_f64(between(1.0, 5.0, rng));
+        }
+        kind if is_refusal(kind) => cap,
+        ErrorKind::Malformed if failures > MALFORMED_IN_A_ROW => cap,
+        _ if failure.throttled => doubled(10),
+        _ => doubled(2),
+    };
+    longest.mul_f64(between(0.5, 1.0, rng))
+}
+
+fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Denied | ErrorKind::InvalidConfig | ErrorKind::NotConfigured
+    )
+}
+
+/// With nothing to stamp, a `Retry-After` is obeyed for no longer than this between two tries.
+const PROBE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// So many answers that make no sense may be an accident of one proxy.
+const MALFORMED_IN_A_ROW: u32 = 3;

@@ -1,0 +1,97 @@
+use std::time::Duration;
+
+use fastrand::Rng;
+use tower_auth_core::RefreshHint;
+
+use super::RefreshOptions;
+
+/// How the moment of a renewal is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Draw {
+    /// From the interval.
+    Regular,
+    /// From what is left of an interval that one happens to be in: the law of a renewal process in
+    /// equilibrium. Clients that started together then ask at a steady rate from the first renewal on.
+    Residual,
+}
+
+/// How long after its issue a credential that lives for `total` is due for renewal.
+pub(super) fn refresh_after(
+    total: Duration,
+    hint: Option<RefreshHint>,
+    draw: Draw,
+    options: &RefreshOptions,
+    rng: &mut Rng,
+) -> Duration {
+    let capped = total.min(options.max_lifetime());
+    match hint {
+        Some(RefreshHint::In(wish)) if is_plausible(wish, total) => {
+            let center = wish.min(options.max_lifetime());
+            drawn(center.mul_f64(0.9), center.mul_f64(1.1), capped, draw, rng)
+        }
+        // Before this point the issuer would only give the same again, whatever the phase.
+        Some(RefreshHint::BeforeEnd(window)) if !window.is_zero() && window <= total => {
+            let before = window.mul_f64(between(0.6, 0.95, rng));
+            total
+                .saturating_sub(before.max(safety_margin(total)))
+                .min(options.max_lifetime())
+        }
+        _ => {
+            let (from, to) = options.parts();
+            drawn(capped.mul_f64(from), capped.mul_f64(to), capped, draw, rng)
+        }
+    }
+}
+
+/// How long before its end a credential is no longer stamped: time for the request to arrive, and for
+/// clocks that differ.
+pub(super) fn safety_margin(total: Duration) -> Duration {
+    (total / 20).min(Duration::from_secs(10))
+}
+
+/// When to ask again after the issuer had nothing better than what is held.
+pub(super) fn no_progress_delay(remaining: Duration) -> Duration {
+    (remaining / 10).clamp(Duration::from_secs(10), Duration::from_secs(60))
+}
+
+/// When to ask again after the issuer gave something that ends before what is held, and lives for
+/// `total`: there is no use in asking before a new one would end later.
+pub(super) fn shorter_delay(remaining: Duration, total: Duration) -> Duration {
+    remaining
+        .saturating_sub(total)
+        .min(remaining / 2)
+        .max(no_progress_delay(remaining))
+}
+
+/// A number in `low..high`.
+pub(super) fn between(low: f64, high: f64, rng: &mut Rng) -> f64 {
+    low + (high - low) * rng.f64()
+}
+
+fn is_plausible(wish: Duration, total: Duration) -> bool {
+    wish >= total.mul_f64(0.1) && wish <= total.mul_f64(0.9)
+}
+
+fn drawn(low: Duration, high: Duration, total: Duration, draw: Draw, rng: &mut Rng) -> Duration {
+    let (low, high) = (low.as_secs_f64(), high.as_secs_f64());
+    let seconds = match draw {
+        Draw::Regular => between(low, high, rng),
+        Draw::Residual => {
+            // Asking again at once would waste the exchange, so the first twentieth is left out.
+            let floor = (total.as_secs_f64() / 20.0).min(low / 2.0);
+            let mut seconds = floor;
+            for _ in 0..REDRAWS {
+                // One happens to be in a long interval more often than in a short one.
+                let length = between(low * low, high * high, rng).sqrt();
+                seconds = length * rng.f64();
+                if seconds >= floor {
+                    break;
+                }
+            }
+            seconds.max(floor)
+        }
+    };
+    Duration::try_from_secs_f64(seconds).unwrap_or(total)
+}
+
+const REDRAWS: usize = 32;
