@@ -9,7 +9,7 @@ use tower_auth_core::{
     Caching, Credential, Description, Error, ErrorKind, Fetch, Reason, Token, TokenSource,
 };
 
-use crate::Gate;
+use crate::{Canary, Gate};
 
 /// A source that answers as the test says, and remembers how it was asked.
 ///
@@ -240,7 +240,8 @@ impl<T: Credential> ScriptedSource<T> {
 }
 
 /// An endless source of tokens that are all different: `canary-5eC7eT-token-1`, `…-2`, each living for
-/// `lifetime` from the start of its fetch.
+/// `lifetime` from the start of its fetch. They have [`Canary::MARKER`](crate::Canary::MARKER), so a
+/// [`LeakGuard`](crate::LeakGuard) knows them for secrets.
 ///
 /// ```
 /// use std::time::Duration;
@@ -252,7 +253,7 @@ impl<T: Credential> ScriptedSource<T> {
 #[must_use]
 pub fn fresh_tokens(lifetime: Duration) -> ScriptedSource {
     ScriptedSource::from_rule(move |call| {
-        let text = format!("canary-5eC7eT-token-{}", call + 1);
+        let text = format!("{}-token-{}", Canary::MARKER, call + 1);
         Answer::token(Token::bearer(text).expires_in(lifetime))
     })
 }
