@@ -87,7 +87,20 @@ impl Origin {
     /// name under `.localhost` (RFC 6761 section 6.3). Nothing is resolved.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        is_loopback(&self.host)
+        Self::is_loopback_host(&self.host)
+    }
+
+    /// The same question about the host of a URL, without making an `Origin` of it. Allocates nothing.
+    ///
+    /// ```
+    /// use tower_auth_core::Origin;
+    ///
+    /// assert!(Origin::is_loopback_host("[::1]"));
+    /// assert!(!Origin::is_loopback_host("127.0.0.1.example.com"));
+    /// ```
+    #[must_use]
+    pub fn is_loopback_host(host: &str) -> bool {
+        is_loopback(host)
     }
 
     /// The host, in lower case; an IPv6 address in brackets.

@@ -65,6 +65,9 @@ where
         Self::builder(source).pair()
     }
 
+}
+
+impl<P> TokenCache<P> {
     /// A cache with other than the default settings.
     pub fn builder(source: P) -> TokenCacheBuilder<P> {
         TokenCacheBuilder {

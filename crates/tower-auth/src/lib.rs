@@ -4,20 +4,42 @@
 mod cache;
 mod cell;
 mod clock;
+mod control;
 mod driver;
+mod future;
 mod headers;
 mod health;
+mod layer;
 mod lifetime;
+mod origins;
 pub mod policy;
+mod receipt;
+mod registry;
+mod replay;
+#[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
+mod retry;
+mod service;
 mod shared;
 mod sync;
+mod unavailable;
+mod wiring;
 
 pub use cache::{TokenCache, TokenCacheBuilder};
+pub use control::AuthOverride;
 pub use driver::Driver;
-pub use headers::Headers;
+pub use future::ResponseFuture;
+pub use headers::{Headers, PreparedHeaders};
 pub use health::{FetchOutcome, FetchReport, Health, HealthState, HealthSubscription};
+pub use layer::{AuthLayer, Foreign, OnExisting, Receipts};
+pub use receipt::Receipt;
+pub use replay::{Replay, ReplayFuture, ReplayLayer};
+#[cfg(feature = "retry")]
+pub use retry::{NoOtherRetry, RetryFuture, RetryOnUnauthorized};
+pub use service::Auth;
 pub use tower_auth_core::{
     BearerFn, BoxError, BoxTokenSource, Caching, Clock, Credential, Description, Error, ErrorKind,
     Expiry, ExtraHeader, Fetch, Fingerprint, HeaderMode, Origin, Placement, Reason, RefreshHint,
     Secret, SourceFn, Stamp, StampContext, Stamped, Token, TokenSource, bearer_fn, source_fn,
 };
+pub use unavailable::{Fail, OnUnavailable, SendWithout, Unavailable};

@@ -1,0 +1,337 @@
+use std::fmt;
+use std::future::poll_fn;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower_auth_core::{BoxError, Error, Stamp, TokenSource};
+use tower_service::Service;
+
+use crate::cell::Snapshot;
+use crate::control::{AuthOverride, Override};
+use crate::future::ResponseFuture;
+use crate::layer::Foreign;
+use crate::registry::Ticket;
+use crate::unavailable::{OnUnavailable, Unavailable};
+use crate::wiring::{Attempt, Wiring};
+use crate::{Fail, Headers};
+
+/// The service of an [`AuthLayer`](crate::AuthLayer).
+///
+/// A request that finds a usable credential is stamped and handed to the inner service there and then. A
+/// request that does not waits in its future, while the inner service's readiness (a concurrency permit,
+/// a place in a buffer) is given back and acquired anew afterwards.
+///
+/// Readiness is the inner service's alone. That there is no credential is not "this service is not
+/// ready": it may concern one request and not the next.
+pub struct Auth<I, P, S: Stamp = Headers, U = Fail> {
+    inner: I,
+    wiring: Arc<Wiring<P, S, U>>,
+    /// The epoch of the cache at the last call; 0 before the first.
+    seen: u64,
+    /// The snapshot of that epoch. Kept from the second call on: a clone that serves one request would
+    /// pay for it and have nothing from it.
+    warm: Option<Arc<Snapshot<S>>>,
+}
+
+impl<I, P, S: Stamp, U> Auth<I, P, S, U> {
+    pub(crate) fn new(inner: I, wiring: Wiring<P, S, U>) -> Self {
+        Self {
+            inner,
+            wiring: Arc::new(wiring),
+            seen: 0,
+            warm: None,
+        }
+    }
+
+    /// The service below.
+    #[must_use]
+    pub fn get_ref(&self) -> &I {
+        &self.inner
+    }
+
+    /// The service below.
+    pub fn get_mut(&mut self) -> &mut I {
+        &mut self.inner
+    }
+
+    /// The service below, without this one.
+    #[must_use]
+    pub fn into_inner(self) -> I {
+        self.inner
+    }
+
+    #[inline]
+    fn try_stamp<B>(&mut self, request: &mut Request<B>) -> Attempt {
+        let epoch = self.wiring.cache.cell.epoch();
+        match &self.warm {
+            Some(snapshot) if self.seen == epoch => self.wiring.stamp_if_usable(snapshot, request),
+            _ => self.try_stamp_anew(epoch, request),
+        }
+    }
+
+    /// For the first call, and the first after each publication. The epoch was read before the snapshot
+    /// is, so the snapshot is never older than the epoch that it is kept under.
+    #[inline(never)]
+    fn try_stamp_anew<B>(&mut self, epoch: u64, request: &mut Request<B>) -> Attempt {
+        let cell = &self.wiring.cache.cell;
+        let is_first = mem::replace(&mut self.seen, epoch) == 0;
+        if is_first {
+            return cell.with(|snapshot| self.wiring.stamp_if_usable(snapshot, request));
+        }
+        let snapshot = self.warm.insert(cell.load());
+        self.wiring.stamp_if_usable(snapshot, request)
+    }
+}
+
+impl<I, P, S, U, B, R> Service<Request<B>> for Auth<I, P, S, U>
+where
+    I: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    I::Error: Into<BoxError>,
+    I::Future: Send + 'static,
+    P: TokenSource<S::Credential>,
+    S: Stamp,
+    U: OnUnavailable<R>,
+    B: Send + 'static,
+    R: 'static,
+{
+    type Response = Response<R>;
+    type Error = BoxError;
+    type Future = ResponseFuture<I::Future, R>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    #[inline]
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if !request.extensions().is_empty() {
+            if let Some(wish) = request.extensions().get::<AuthOverride>() {
+                let wish = wish.clone();
+                return self.call_otherwise(&wish, request);
+            }
+        }
+        if !self.wiring.origins.allow(request.uri()) {
+            return self.call_foreign(request);
+        }
+        match self.try_stamp(&mut request) {
+            Attempt::Done(ticket) => ResponseFuture::hot(self.inner.call(request), ticket),
+            Attempt::Wait => self.call_later(request, false),
+            Attempt::Failed(error) => self.fail(error),
+        }
+    }
+}
+
+impl<I, P, S, U> Auth<I, P, S, U>
+where
+    P: TokenSource<S::Credential>,
+    S: Stamp,
+{
+    #[cold]
+    #[inline(never)]
+    fn call_otherwise<B, R>(
+        &mut self,
+        wish: &AuthOverride,
+        mut request: Request<B>,
+    ) -> ResponseFuture<I::Future, R>
+    where
+        I: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+        I::Error: Into<BoxError>,
+        I::Future: Send + 'static,
+        U: OnUnavailable<R>,
+        B: Send + 'static,
+        R: 'static,
+    {
+        let wish = wish.kind();
+        if let Override::Skip = wish {
+            return self.pass(request);
+        }
+        if !self.wiring.origins.allow(request.uri()) {
+            return self.call_foreign(request);
+        }
+        let Override::Credential(credential) = wish else {
+            return self.call_later(request, true);
+        };
+        match self.wiring.stamp_given(credential, &mut request) {
+            Ok(()) => self.pass(request),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    #[inline(never)]
+    fn call_foreign<B, R>(&mut self, mut request: Request<B>) -> ResponseFuture<I::Future, R>
+    where
+        I: Service<Request<B>, Response = Response<R>> + Clone,
+        I::Error: Into<BoxError>,
+    {
+        if request.uri().authority().is_none() {
+            self.wiring.tell_about_missing_origin();
+        }
+        match self.wiring.foreign {
+            Foreign::PassThrough => {
+                self.wiring.unstamp(&mut request);
+                self.pass(request)
+            }
+            Foreign::Error => {
+                let error = self.wiring.foreign_origin(&request);
+                self.fail(error)
+            }
+        }
+    }
+
+    /// Waits for a credential, and sends the request then.
+    #[cold]
+    #[inline(never)]
+    fn call_later<B, R>(&mut self, request: Request<B>, fresh: bool) -> ResponseFuture<I::Future, R>
+    where
+        I: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+        I::Error: Into<BoxError>,
+        I::Future: Send + 'static,
+        U: OnUnavailable<R>,
+        B: Send + 'static,
+        R: 'static,
+    {
+        match self.wiring.needs_none(&request) {
+            Ok(true) => return self.pass(request),
+            Ok(false) => {}
+            Err(error) => return self.fail(error),
+        }
+        self.give_readiness_back();
+        let inner = self.inner.clone();
+        let wiring = Arc::clone(&self.wiring);
+        ResponseFuture::cold(Box::pin(send_later(inner, wiring, request, fresh)))
+    }
+
+    /// Sends the request as it is.
+    fn pass<B, R>(&mut self, request: Request<B>) -> ResponseFuture<I::Future, R>
+    where
+        I: Service<Request<B>, Response = Response<R>>,
+    {
+        ResponseFuture::hot(self.inner.call(request), Ticket::NONE)
+    }
+
+    #[cold]
+    fn fail<F, R>(&mut self, error: Error) -> ResponseFuture<F, R>
+    where
+        I: Clone,
+    {
+        self.give_readiness_back();
+        ResponseFuture::cold(Box::pin(async { Err(error.into()) }))
+    }
+
+    /// Puts a clone, which holds no permit, in place of the inner service that was made ready.
+    fn give_readiness_back(&mut self)
+    where
+        I: Clone,
+    {
+        let fresh = self.inner.clone();
+        self.inner = fresh;
+    }
+}
+
+async fn send_later<I, P, S, U, B, R>(
+    mut inner: I,
+    wiring: Arc<Wiring<P, S, U>>,
+    mut request: Request<B>,
+    fresh: bool,
+) -> Result<Response<R>, BoxError>
+where
+    I: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    I::Error: Into<BoxError>,
+    I::Future: Send + 'static,
+    P: TokenSource<S::Credential>,
+    S: Stamp,
+    U: OnUnavailable<R>,
+    B: Send + 'static,
+    R: 'static,
+{
+    let ticket = match stamp_later(&mut inner, &wiring, &mut request, fresh).await? {
+        Ok(ticket) => ticket,
+        Err(error) => {
+            match wiring.fallback.decide(&error) {
+                Unavailable::Fail => return Err(error.into()),
+                Unavailable::Respond(response) => return Ok(response),
+                Unavailable::SendWithout => {}
+            }
+            ready(&mut inner).await?;
+            Ticket::NONE
+        }
+    };
+    let mut response = inner.call(request).await.map_err(Into::into)?;
+    if ticket.concerns(response.status()) {
+        ticket.observe(&mut response);
+    }
+    Ok(response)
+}
+
+/// Waits for a credential, then for the inner service, and stamps the request last, because the inner
+/// service may take longer to become ready than the credential lives. The inner error is that there is no
+/// credential, the outer one is any other.
+async fn stamp_later<I, P, S, U, B>(
+    inner: &mut I,
+    wiring: &Wiring<P, S, U>,
+    request: &mut Request<B>,
+    mut fresh: bool,
+) -> Result<Result<Ticket, Error>, BoxError>
+where
+    I: Service<Request<B>> + Clone + Send,
+    I::Error: Into<BoxError>,
+    P: TokenSource<S::Credential>,
+    S: Stamp,
+    U: Send + Sync + 'static,
+    B: Send + 'static,
+{
+    for _ in 0..ROUNDS {
+        let obtained = match wiring.obtain(mem::take(&mut fresh)).await {
+            Ok(obtained) => obtained,
+            Err(error) => return Ok(Err(error)),
+        };
+        ready(inner).await?;
+        if let Some(snapshot) = wiring.still_good(&obtained) {
+            match wiring.stamp(&snapshot, request) {
+                Attempt::Done(ticket) => return Ok(Ok(ticket)),
+                Attempt::Failed(error) => return Err(error.into()),
+                Attempt::Wait => {}
+            }
+        }
+        // It ended in the meantime. The permit is not kept while the next one is fetched.
+        let unready = inner.clone();
+        *inner = unready;
+    }
+    Ok(Err(wiring.nothing_usable()))
+}
+
+async fn ready<I, Q>(inner: &mut I) -> Result<(), BoxError>
+where
+    I: Service<Q> + Send,
+    I::Error: Into<BoxError>,
+{
+    poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)
+}
+
+impl<I: Clone, P, S: Stamp, U> Clone for Auth<I, P, S, U> {
+    /// The clone starts cold: users clone a service for each request, and a snapshot that all clones
+    /// count references to is what they would wait for each other at.
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            wiring: Arc::clone(&self.wiring),
+            seen: 0,
+            warm: None,
+        }
+    }
+}
+
+impl<I: fmt::Debug, P, S: Stamp, U> fmt::Debug for Auth<I, P, S, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("inner", &self.inner)
+            .field("cache", &self.wiring.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How often a credential may end while the inner service becomes ready before the request is given up.
+const ROUNDS: usize = 3;
