@@ -1,5 +1,6 @@
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
@@ -96,8 +97,15 @@ impl Variant {
                 std::array::from_fn(|_| runner(service.clone(), self.reuse))
             }
             LayerKind::Ours => {
-                let service = ours::service(transport, token(token_bytes));
-                std::array::from_fn(|_| runner(service.clone(), self.reuse))
+                let (service, runtime) = ours::service(transport, token(token_bytes));
+                std::array::from_fn(|_| {
+                    let mut run = runner(service.clone(), self.reuse);
+                    let runtime = Arc::clone(&runtime);
+                    Box::new(move |requests| {
+                        run(requests);
+                        let _keep_alive = &runtime;
+                    }) as Runner
+                })
             }
             LayerKind::Naive => {
                 let service = NaiveLayer::new(token(token_bytes)).layer(transport);
