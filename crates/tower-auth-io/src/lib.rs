@@ -3,11 +3,29 @@
 
 mod cause;
 mod clock;
+mod command;
+mod disk;
 mod endpoint;
 mod env;
+mod file;
+mod files;
+#[cfg(feature = "process")]
+mod process;
+mod random;
+mod retry_after;
 mod transport;
+mod world;
 
 pub use clock::{ManualClock, SystemClock};
+pub use command::{Command, Output, Run, Running, ScriptedRun};
+pub use disk::SystemFiles;
 pub use endpoint::EndpointUrl;
 pub use env::{Env, Lookup, MapEnv, SystemEnv};
+pub use file::TokenFile;
+pub use files::{FileError, Files, MemoryFiles, ReadRules, Reading};
+#[cfg(feature = "process")]
+pub use process::SystemRun;
+pub use random::{Random, SeededRandom, SystemRandom};
+pub use retry_after::retry_after;
 pub use transport::Transport;
+pub use world::World;
