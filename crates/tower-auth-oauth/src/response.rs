@@ -1,0 +1,226 @@
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tower_auth_core::{Error, ErrorKind, Expiry, RefreshHint, Secret, Token, redact};
+
+use crate::seconds;
+
+/// What a token endpoint gave (RFC 6749 section 5.1).
+///
+/// It is what the issuer said, not yet a credential: [`into_token`](Self::into_token) decides whether
+/// the token can be stamped.
+#[derive(Clone)]
+pub struct TokenResponse {
+    access_token: Secret,
+    token_type: String,
+    expiry: Option<Expiry>,
+    refresh_hint: Option<RefreshHint>,
+}
+
+impl TokenResponse {
+    /// The longest `access_token` that is taken, in bytes: 64 KiB. No server accepts a header of that
+    /// size.
+    pub const MAX_TOKEN_LENGTH: usize = 64 * 1024;
+
+    /// The `access_token`.
+    #[must_use]
+    pub fn access_token(&self) -> &Secret {
+        &self.access_token
+    }
+
+    /// The `token_type` as the issuer wrote it; `Bearer` where it said nothing.
+    #[must_use]
+    pub fn token_type(&self) -> &str {
+        &self.token_type
+    }
+
+    /// How long the token lives: `expires_on` if there is one, else `expires_in`; `None` if the issuer
+    /// did not say.
+    ///
+    /// The absolute time wins because an issuer that hands out a token again may repeat the
+    /// `expires_in` of the first time.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        self.expiry
+    }
+
+    /// When the issuer would like to be asked again (`refresh_in`).
+    #[must_use]
+    pub fn refresh_hint(&self) -> Option<RefreshHint> {
+        self.refresh_hint
+    }
+
+    /// The access token as a credential for `Authorization: Bearer`. Where the issuer did not say how
+    /// long it lives, it is [`Expiry::AskEvery`] `default_lifetime`.
+    ///
+    /// # Errors
+    /// [`Malformed`](ErrorKind::Malformed), naming the type, if the token is not a bearer token: a client
+    /// must not use a type that it does not understand (RFC 6749 section 7.1).
+    pub fn into_token(self, default_lifetime: Duration) -> Result<Token, Error> {
+        if !self.token_type.eq_ignore_ascii_case(BEARER) {
+            return Err(unusable(&redact(&self.token_type, &[&self.access_token])));
+        }
+        let token = Token::bearer(self.access_token)
+            .with_expiry(self.expiry.unwrap_or(Expiry::AskEvery(default_lifetime)));
+        Ok(match self.refresh_hint {
+            Some(hint) => token.with_refresh_hint(hint),
+            None => token,
+        })
+    }
+}
+
+/// Shows the type and the times, never the token.
+impl fmt::Debug for TokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenResponse")
+            .field(
+                "token_type",
+                &redact(&self.token_type, &[&self.access_token]),
+            )
+            .field("expiry", &self.expiry)
+            .field("refresh_hint", &self.refresh_hint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the body of a successful answer turned out to be.
+pub(crate) enum Body {
+    Token(TokenResponse),
+    /// It has an `error` member, whatever its status says.
+    Refusal,
+    /// There is nothing in it.
+    Empty,
+    /// It is no document of JSON.
+    NotJson,
+}
+
+/// Reads the body of a successful answer. It is total: any bytes lead to an answer or an error, and no
+/// error shows what was in a field.
+pub(crate) fn read(body: &[u8]) -> Result<Body, Error> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Body::Empty);
+    }
+    let Ok(text) = std::str::from_utf8(body) else {
+        return Err(malformed("the answer is not UTF-8"));
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // An array would do as well for the parser: the fields in the order of the struct.
+    if !text.trim_start().starts_with('{') {
+        return Ok(Body::NotJson);
+    }
+    let members: Members<'_> = match serde_json::from_str(text) {
+        Ok(members) => members,
+        Err(error) if error.is_eof() => {
+            return Err(malformed("the answer breaks off in the middle"));
+        }
+        // Every member is taken as it is, so the only thing wrong with the data can be a second one.
+        Err(error) if error.is_data() => {
+            return Err(malformed("the answer has a field twice").with_cause(error));
+        }
+        Err(error) => return Err(malformed("the answer is not JSON").with_cause(error)),
+    };
+    let says_none = |error: &RawValue| matches!(error.get(), r#""""# | "false");
+    if members.error.is_some_and(|error| !says_none(error)) {
+        return Ok(Body::Refusal);
+    }
+    members.into_response().map(Body::Token)
+}
+
+/// The members by name, each of them unread: so that none is in the way of another, and that an error
+/// names the field.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow)]
+    access_token: Option<&'a RawValue>,
+    token_type: Option<&'a RawValue>,
+    expires_in: Option<&'a RawValue>,
+    expires_on: Option<&'a RawValue>,
+    refresh_in: Option<&'a RawValue>,
+    error: Option<&'a RawValue>,
+}
+
+impl Members<'_> {
+    fn into_response(self) -> Result<TokenResponse, Error> {
+        Ok(TokenResponse {
+            access_token: self.access_token()?,
+            token_type: self.token_type()?,
+            expiry: self.expiry()?,
+            // A wish is not worth an error.
+            refresh_hint: self
+                .refresh_in
+                .and_then(seconds::whole_seconds)
+                .and_then(seconds::lifetime)
+                .map(RefreshHint::In),
+        })
+    }
+
+    fn access_token(&self) -> Result<Secret, Error> {
+        let raw = self
+            .access_token
+            .ok_or_else(|| malformed("the answer has no access_token"))?;
+        let token = seconds::string(raw)
+            .map(Secret::new)
+            .ok_or_else(|| malformed("access_token is not a string"))?;
+        if token.is_blank() {
+            return Err(malformed("access_token is blank"));
+        }
+        if token.expose().len() > TokenResponse::MAX_TOKEN_LENGTH {
+            return Err(malformed("access_token is longer than 64 KiB"));
+        }
+        Ok(token)
+    }
+
+    fn token_type(&self) -> Result<String, Error> {
+        let Some(raw) = self.token_type else {
+            return Ok(BEARER.to_owned());
+        };
+        let text = seconds::string(raw).ok_or_else(|| malformed("token_type is not a string"))?;
+        Ok(match text.trim() {
+            "" => BEARER.to_owned(),
+            text => text.to_owned(),
+        })
+    }
+
+    fn expiry(&self) -> Result<Option<Expiry>, Error> {
+        if let Some(raw) = self.expires_on {
+            let seconds = seconds::whole_seconds(raw)
+                .ok_or_else(|| malformed("expires_on is not a number of seconds since 1970"))?;
+            let end = seconds::moment(seconds).ok_or_else(|| expired("expires_on"))?;
+            return Ok(Some(Expiry::At(end)));
+        }
+        let Some(raw) = self.expires_in else {
+            return Ok(None);
+        };
+        let seconds = seconds::whole_seconds(raw)
+            .ok_or_else(|| malformed("expires_in is not a number of seconds"))?;
+        let lifetime = seconds::lifetime(seconds).ok_or_else(|| expired("expires_in"))?;
+        Ok(Some(Expiry::In(lifetime)))
+    }
+}
+
+fn unusable(token_type: &str) -> Error {
+    if token_type.eq_ignore_ascii_case("DPoP") {
+        return malformed(
+            "the issuer gave a token of type DPoP, which is bound to a key, and none was offered",
+        );
+    }
+    Error::new(
+        ErrorKind::Malformed,
+        format!("the issuer gave a token of type {token_type}, which is not a bearer token"),
+    )
+}
+
+fn expired(field: &str) -> Error {
+    Error::new(
+        ErrorKind::Malformed,
+        format!("the token is already expired, says {field}"),
+    )
+}
+
+fn malformed(message: &'static str) -> Error {
+    Error::new(ErrorKind::Malformed, message)
+}
+
+const BEARER: &str = "Bearer";
