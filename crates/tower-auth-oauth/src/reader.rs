@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_TYPE, DATE, LOCATION};
 use http::{HeaderMap, Response, StatusCode, Uri};
 use serde_json::Value;
 use tower_auth_core::{Error, ErrorKind, Secret, redact};
@@ -236,7 +236,7 @@ impl fmt::Debug for Refusal<'_> {
 
 /// `Err(None)` is a refusal that has still to be classified.
 fn read_success(headers: &HeaderMap, body: &[u8]) -> Result<TokenResponse, Option<Error>> {
-    match response::read(body) {
+    match response::read(body, date(headers)) {
         Ok(Body::Token(response)) => Ok(response),
         Ok(Body::Refusal) => Err(None),
         Ok(Body::Empty) => Err(Some(Error::new(
@@ -317,6 +317,11 @@ fn content(headers: &HeaderMap, body: &[u8]) -> String {
         .filter(|text| text.len() <= 64 && text.contains('/') && text.chars().all(is_plain))
         .unwrap_or("something without a content type")
         .to_owned()
+}
+
+/// When the answer was made, by the clock of the server (RFC 9110 section 6.6.1).
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
 /// In milliseconds, as Azure and others say it, or else in seconds or as a date.

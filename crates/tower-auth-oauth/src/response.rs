@@ -1,5 +1,5 @@
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -36,11 +36,12 @@ impl TokenResponse {
         &self.token_type
     }
 
-    /// How long the token lives: `expires_on` if there is one, else `expires_in`; `None` if the issuer
-    /// did not say.
+    /// How long the token lives: until `expires_on` if there is one, else for `expires_in`; `None` if the
+    /// issuer did not say.
     ///
     /// The absolute time wins because an issuer that hands out a token again may repeat the
-    /// `expires_in` of the first time.
+    /// `expires_in` of the first time. It is turned into a lifetime with the answer's own `Date`, where
+    /// there is one, so that a wrong local clock does no harm.
     #[must_use]
     pub fn expiry(&self) -> Option<Expiry> {
         self.expiry
@@ -96,9 +97,9 @@ pub(crate) enum Body {
     NotJson,
 }
 
-/// Reads the body of a successful answer. It is total: any bytes lead to an answer or an error, and no
-/// error shows what was in a field.
-pub(crate) fn read(body: &[u8]) -> Result<Body, Error> {
+/// Reads the body of a successful answer that was sent at `date`. It is total: any bytes lead to an answer
+/// or an error, and no error shows what was in a field.
+pub(crate) fn read(body: &[u8], date: Option<SystemTime>) -> Result<Body, Error> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Body::Empty);
     }
@@ -125,7 +126,7 @@ pub(crate) fn read(body: &[u8]) -> Result<Body, Error> {
     if members.error.is_some_and(|error| !says_none(error)) {
         return Ok(Body::Refusal);
     }
-    members.into_response().map(Body::Token)
+    members.into_response(date).map(Body::Token)
 }
 
 /// The members by name, each of them unread: so that none is in the way of another, and that an error
@@ -142,11 +143,11 @@ struct Members<'a> {
 }
 
 impl Members<'_> {
-    fn into_response(self) -> Result<TokenResponse, Error> {
+    fn into_response(self, date: Option<SystemTime>) -> Result<TokenResponse, Error> {
         Ok(TokenResponse {
             access_token: self.access_token()?,
             token_type: self.token_type()?,
-            expiry: self.expiry()?,
+            expiry: self.expiry(date)?,
             // A wish is not worth an error.
             refresh_hint: self
                 .refresh_in
@@ -183,12 +184,18 @@ impl Members<'_> {
         })
     }
 
-    fn expiry(&self) -> Result<Option<Expiry>, Error> {
+    fn expiry(&self, date: Option<SystemTime>) -> Result<Option<Expiry>, Error> {
         if let Some(raw) = self.expires_on {
             let seconds = seconds::whole_seconds(raw)
                 .ok_or_else(|| malformed("expires_on is not a number of seconds since 1970"))?;
             let end = seconds::moment(seconds).ok_or_else(|| expired("expires_on"))?;
-            return Ok(Some(Expiry::At(end)));
+            let Some(date) = date else {
+                return Ok(Some(Expiry::At(end)));
+            };
+            return match end.duration_since(date) {
+                Ok(lifetime) if !lifetime.is_zero() => Ok(Some(Expiry::In(lifetime))),
+                _ => Err(expired("expires_on")),
+            };
         }
         let Some(raw) = self.expires_in else {
             return Ok(None);

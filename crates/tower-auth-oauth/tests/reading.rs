@@ -124,6 +124,25 @@ fn x3_the_absolute_end_counts_more_than_the_lifetime() {
 }
 
 #[test]
+fn an_absolute_end_counts_from_the_servers_own_date() {
+    let ending = |seconds: u64| {
+        let date = ("date", "Fri, 15 Jan 2027 08:00:00 GMT");
+        let body = format!(r#"{{"access_token":"t","expires_in":10,"expires_on":{seconds}}}"#);
+        ResponseReader::new().read(answer(200, &[date], body), &[], NOW)
+    };
+    assert_eq!(
+        ending(1_800_003_600).unwrap().expiry(),
+        Some(Expiry::In(HOUR))
+    );
+    for past in [1_800_000_000, 1_799_999_999] {
+        assert_names(
+            &ending(past).unwrap_err(),
+            &["already expired", "expires_on"],
+        );
+    }
+}
+
+#[test]
 fn x4_a_token_without_a_lifetime_takes_the_default() {
     let response = read(r#"{"access_token":"opaque"}"#).unwrap();
     assert_eq!(response.expiry(), None);
