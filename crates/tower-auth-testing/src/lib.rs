@@ -3,6 +3,7 @@
 
 mod canary;
 mod clock;
+pub mod conformance;
 mod endpoint;
 mod gate;
 mod leaks;

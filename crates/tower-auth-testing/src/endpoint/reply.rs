@@ -182,6 +182,14 @@ impl Reply {
         self
     }
 
+    /// The body, empty where there is no answer.
+    pub(crate) fn body(&self) -> Bytes {
+        match &self.deed {
+            Deed::Answer { body, .. } => body.clone(),
+            Deed::Fail(_) | Deed::Hang => Bytes::new(),
+        }
+    }
+
     pub(super) async fn play(self) -> io::Result<Response<ReplyBody>> {
         for _ in 0..self.yields {
             pending_once().await;

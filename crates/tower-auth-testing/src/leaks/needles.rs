@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use base64::Engine as _;
@@ -19,20 +20,9 @@ struct Needle {
     name: String,
     form: &'static str,
     text: String,
-    view: View,
-}
-
-/// What a text is turned into before it is searched.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum View {
-    /// As it is.
-    Exact,
-    /// In lower case: header names and host names are.
-    Lower,
-    /// In lower case, with `%41` made `A` for as long as there is something to decode.
-    PercentDecoded,
-    /// Without white space: `{:#?}` puts each number onto a line.
-    Dense,
+    /// Whether it is written in lower case and looked for in any: header names and host names are
+    /// lower case, hexadecimal is both.
+    is_lower: bool,
 }
 
 impl Needles {
@@ -40,7 +30,7 @@ impl Needles {
     pub(crate) fn new<'a>(canaries: impl IntoIterator<Item = &'a Canary>) -> Self {
         let mut needles = Self::without_marker(canaries);
         // The last, so that a canary with a name is reported by its name.
-        needles.add("unnamed", Canary::MARKER);
+        needles.add(UNNAMED, Canary::MARKER);
         needles
     }
 
@@ -57,53 +47,46 @@ impl Needles {
 
     /// Each canary in this text, once.
     pub(crate) fn find(&self, text: &str) -> Vec<Found> {
+        let views = [
+            (None, Some(text.to_owned())),
+            (Some("percent-encoded"), fully_percent_decoded(text)),
+            (Some("byte list"), byte_lists_decoded(text)),
+        ];
         let mut found = Vec::<Found>::new();
-        for view in [View::Exact, View::Lower, View::PercentDecoded, View::Dense] {
-            let Some(seen) = view.of(text) else { continue };
-            let hits = self.hits(view, &seen);
-            let mut masked = Masked::default();
-            let mut rest = 0;
-            for hit in &hits {
-                masked.push_plain(&seen[rest..hit.range.start]);
-                masked.push_mask(hit.needle);
-                rest = hit.range.end;
-            }
-            masked.push_plain(&seen[rest..]);
+        for (form, seen) in views {
+            let Some(seen) = seen else { continue };
+            let hits = self.hits(&seen);
+            let masked = Masked::new(&seen, &hits);
             for (hit, mask) in hits.iter().zip(&masked.masks) {
                 if found.iter().any(|found| found.name == hit.needle.name) {
                     continue;
                 }
                 found.push(Found {
                     name: hit.needle.name.clone(),
-                    form: hit.needle.form,
+                    form: form.unwrap_or(hit.needle.form),
                     excerpt: masked.around(mask),
                 });
             }
         }
         // An unnamed hit beside a named one is the named one, seen in another form.
-        if found.iter().any(|found| found.name != "unnamed") {
-            found.retain(|found| found.name != "unnamed");
+        if found.iter().any(|found| found.name != UNNAMED) {
+            found.retain(|found| found.name != UNNAMED);
         }
         found
     }
 
-    /// The text without any canary that stands in it as it is, in lower case or in base64.
+    /// The text without any canary that stands in it as it is, in base64 or in hexadecimal.
     pub(crate) fn mask(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for view in [View::Exact, View::Lower] {
-            let Some(seen) = view.of(&text) else { continue };
-            // Lower case in ASCII keeps every offset.
-            for hit in self.hits(view, &seen).iter().rev() {
-                text.replace_range(hit.range.clone(), &format!("[canary {}]", hit.needle.name));
-            }
-        }
-        text
+        Masked::new(text, &self.hits(text)).text
     }
 
-    fn hits(&self, view: View, seen: &str) -> Vec<Hit<'_>> {
+    fn hits(&self, seen: &str) -> Vec<Hit<'_>> {
+        // Lower case in ASCII keeps every offset.
+        let lower = seen.to_ascii_lowercase();
         let mut hits = Vec::<Hit<'_>>::new();
-        for needle in self.0.iter().filter(|needle| needle.view == view) {
-            for (start, _) in seen.match_indices(&needle.text) {
+        for needle in &self.0 {
+            let searched = if needle.is_lower { &lower } else { seen };
+            for (start, _) in searched.match_indices(&needle.text) {
                 let range = start..whole_word(seen, start + needle.text.len());
                 let is_free = hits
                     .iter()
@@ -118,24 +101,20 @@ impl Needles {
     }
 
     fn add(&mut self, name: &str, text: &str) {
-        let lower = text.to_ascii_lowercase();
-        let hexadecimal: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let bytes: Vec<String> = text.bytes().map(|byte| byte.to_string()).collect();
-        self.push(name, "plain", View::Lower, lower.clone());
-        self.push(name, "hexadecimal", View::Lower, hexadecimal);
-        self.push(name, "percent-encoded", View::PercentDecoded, lower);
-        self.push(name, "byte list", View::Dense, bytes.join(","));
+        let hexadecimal = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+        self.push(name, "plain", true, text.to_ascii_lowercase());
+        self.push(name, "hexadecimal", true, hexadecimal);
         for form in base64_forms(text.as_bytes()) {
-            self.push(name, "base64", View::Exact, form);
+            self.push(name, "base64", false, form);
         }
     }
 
-    fn push(&mut self, name: &str, form: &'static str, view: View, text: String) {
+    fn push(&mut self, name: &str, form: &'static str, is_lower: bool, text: String) {
         self.0.push(Needle {
             name: name.to_owned(),
             form,
             text,
-            view,
+            is_lower,
         });
     }
 }
@@ -143,25 +122,6 @@ impl Needles {
 struct Hit<'a> {
     needle: &'a Needle,
     range: Range<usize>,
-}
-
-impl View {
-    /// `None` where it shows nothing that another view does not show.
-    fn of(self, text: &str) -> Option<String> {
-        match self {
-            Self::Exact => Some(text.to_owned()),
-            Self::Lower => Some(text.to_ascii_lowercase()),
-            Self::PercentDecoded => {
-                let mut decoded = percent_decoded(text)?;
-                // Twice encoded is what a URL in a URL's query is.
-                while let Some(again) = percent_decoded(&decoded) {
-                    decoded = again;
-                }
-                Some(decoded.to_ascii_lowercase())
-            }
-            Self::Dense => Some(text.chars().filter(|c| !c.is_whitespace()).collect()),
-        }
-    }
 }
 
 /// A text whose canaries have been replaced.
@@ -172,14 +132,19 @@ struct Masked {
 }
 
 impl Masked {
-    fn push_plain(&mut self, text: &str) {
-        self.text.push_str(text);
-    }
-
-    fn push_mask(&mut self, needle: &Needle) {
-        let start = self.text.len();
-        self.text.push_str(&format!("[canary {}]", needle.name));
-        self.masks.push(start..self.text.len());
+    fn new(seen: &str, hits: &[Hit<'_>]) -> Self {
+        let mut masked = Self::default();
+        let mut rest = 0;
+        for hit in hits {
+            masked.text.push_str(&seen[rest..hit.range.start]);
+            let start = masked.text.len();
+            // Writing into a string cannot fail.
+            let _ = write!(masked.text, "[canary {}]", hit.needle.name);
+            masked.masks.push(start..masked.text.len());
+            rest = hit.range.end;
+        }
+        masked.text.push_str(&seen[rest..]);
+        masked
     }
 
     /// The mask with half of the characters allowed on each side, on one line.
@@ -243,6 +208,34 @@ fn percent_decoded(text: &str) -> Option<String> {
     is_changed.then(|| String::from_utf8_lossy(&decoded).into_owned())
 }
 
+/// Decodes until there is nothing left: a URL in the query of a URL is encoded twice.
+fn fully_percent_decoded(text: &str) -> Option<String> {
+    let mut decoded = percent_decoded(text)?;
+    // Each round makes the text shorter, so this ends.
+    while let Some(again) = percent_decoded(&decoded) {
+        decoded = again;
+    }
+    Some(decoded)
+}
+
+/// The text that `{:?}` and `{:#?}` of byte slices stand for; `None` if there is no such thing in it.
+fn byte_lists_decoded(text: &str) -> Option<String> {
+    let dense: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut decoded = String::new();
+    for list in dense.split(|c: char| !c.is_ascii_digit() && c != ',') {
+        let bytes: Vec<u8> = list.split(',').filter_map(|n| n.parse().ok()).collect();
+        if bytes.len() >= MIN_LIST {
+            decoded.push_str(&String::from_utf8_lossy(&bytes));
+            decoded.push(' ');
+        }
+    }
+    (!decoded.is_empty()).then_some(decoded)
+}
+
+/// What a canary is called that the guard was not told of.
+const UNNAMED: &str = "unnamed";
+/// A shorter list of numbers cannot hold a canary.
+const MIN_LIST: usize = 8;
 /// How many characters a report shows on each side of a canary.
 const SIDE: usize = 20;
 
