@@ -13,6 +13,7 @@ use crate::clock::Clocks;
 use crate::driver::{self, Driver};
 use crate::health::{Health, HealthSubscription};
 use crate::policy::{Patience, RefreshOptions, View};
+use crate::receipt::Receipt;
 use crate::shared::{Settings, Shared};
 
 /// A credential that is always ready: fetched once for everybody, renewed in the background before it
@@ -64,7 +65,6 @@ where
     pub fn pair(source: P) -> (Self, Driver) {
         Self::builder(source).pair()
     }
-
 }
 
 impl<P> TokenCache<P> {
@@ -120,6 +120,14 @@ where
     /// Why the fetch failed. The present credential stays in use as long as it is valid.
     pub async fn refresh(&self) -> Result<(), Error> {
         self.shared.refresh().await
+    }
+
+    /// Says that an API refused the credential of this receipt. The layer does this by itself.
+    ///
+    /// Only the generation that was refused is replaced: a receipt older than the present credential
+    /// changes nothing.
+    pub fn reject(&self, receipt: &Receipt) {
+        self.shared.reject(receipt.generation(), None);
     }
 
     /// How it is doing.

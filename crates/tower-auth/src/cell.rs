@@ -194,3 +194,6 @@ fn thread_shard() -> usize {
 /// A value on cache lines of its own. Two lines, because processors fetch them in pairs.
 #[repr(align(128))]
 struct Padded<T>(T);
+
+#[cfg(all(test, tower_auth_model))]
+mod model;

@@ -1,14 +1,14 @@
 //! The primitives of the concurrent core, so that a model checker can put its own in their place.
 
-#[cfg(not(loom))]
+#[cfg(not(all(test, tower_auth_model)))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-#[cfg(loom)]
+#[cfg(all(test, tower_auth_model))]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(crate) use slot::Slot;
 
-#[cfg(not(loom))]
+#[cfg(not(all(test, tower_auth_model)))]
 mod slot {
     use std::sync::Arc;
 
@@ -37,7 +37,7 @@ mod slot {
     }
 }
 
-#[cfg(loom)]
+#[cfg(all(test, tower_auth_model))]
 mod slot {
     use std::sync::Arc;
 

@@ -543,7 +543,7 @@ async fn an_unused_generation_is_not_renewed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fc_d02_a_static_credential_is_fetched_once() {
+async fn a_static_credential_is_fetched_once() {
     let (cache, clock) = cache("a-fixed-token");
     cache.ready().await.unwrap();
     clock.suspend(seconds(365 * 24 * 3600));
