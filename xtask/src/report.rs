@@ -75,8 +75,11 @@ impl Report {
             for why in &outcome.skipped {
                 println!("    skipped: {why}");
             }
-            for why in &outcome.failures {
+            for why in outcome.failures.iter().take(SHOWN_AGAIN) {
                 println!("    failed: {why}");
+            }
+            if let Some(more @ 1..) = outcome.failures.len().checked_sub(SHOWN_AGAIN) {
+                println!("    and {more} more, see above");
             }
         }
         let skipped: usize = self.lines.iter().map(|(_, _, o)| o.skipped.len()).sum();
@@ -91,6 +94,9 @@ impl Report {
         );
     }
 }
+
+/// All failures of a step are listed under it; the summary has the first few.
+const SHOWN_AGAIN: usize = 5;
 
 #[cfg(test)]
 mod tests {
