@@ -7,6 +7,7 @@ mod endpoint;
 mod form;
 mod grant;
 mod reader;
+mod refusal;
 mod response;
 mod seconds;
 
@@ -14,5 +15,6 @@ pub use client_auth::{BasicEncoding, ClientAuth};
 pub use client_credentials::ClientCredentials;
 pub use endpoint::TokenEndpoint;
 pub use grant::Grant;
-pub use reader::{Refusal, ResponseReader};
+pub use reader::ResponseReader;
+pub use refusal::Refusal;
 pub use response::TokenResponse;

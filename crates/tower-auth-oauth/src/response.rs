@@ -86,47 +86,44 @@ impl fmt::Debug for TokenResponse {
     }
 }
 
-/// What the body of a successful answer turned out to be.
-pub(crate) enum Body {
+/// What a body turned out to be.
+pub(crate) enum Content {
     Token(TokenResponse),
     /// It has an `error` member, whatever its status says.
     Refusal,
     /// There is nothing in it.
     Empty,
-    /// It is no document of JSON.
+    /// It is no object of JSON.
     NotJson,
+    /// It is one, or should be, and something is wrong with it.
+    Malformed(Error),
 }
 
-/// Reads the body of a successful answer that was sent at `date`. It is total: any bytes lead to an answer
-/// or an error, and no error shows what was in a field.
-pub(crate) fn read(body: &[u8], date: Option<SystemTime>) -> Result<Body, Error> {
+/// Reads the body of a successful answer that was sent at `date`. It is total, and no error shows what
+/// was in a field.
+pub(crate) fn read(body: &[u8], date: Option<SystemTime>) -> Content {
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Body::Empty);
+        return Content::Empty;
     }
     let Ok(text) = std::str::from_utf8(body) else {
-        return Err(malformed("the answer is not UTF-8"));
+        return Content::Malformed(malformed("the answer is not UTF-8"));
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // An array would do as well for the parser: the fields in the order of the struct.
     if !text.trim_start().starts_with('{') {
-        return Ok(Body::NotJson);
+        return Content::NotJson;
     }
     let members: Members<'_> = match serde_json::from_str(text) {
         Ok(members) => members,
-        Err(error) if error.is_eof() => {
-            return Err(malformed("the answer breaks off in the middle"));
-        }
-        // Every member is taken as it is, so the only thing wrong with the data can be a second one.
-        Err(error) if error.is_data() => {
-            return Err(malformed("the answer has a field twice").with_cause(error));
-        }
-        Err(error) => return Err(malformed("the answer is not JSON").with_cause(error)),
+        Err(error) => return Content::Malformed(unreadable(error)),
     };
-    let says_none = |error: &RawValue| matches!(error.get(), r#""""# | "false");
     if members.error.is_some_and(|error| !says_none(error)) {
-        return Ok(Body::Refusal);
+        return Content::Refusal;
     }
-    members.into_response(date).map(Body::Token)
+    match members.into_response(date) {
+        Ok(response) => Content::Token(response),
+        Err(error) => Content::Malformed(error),
+    }
 }
 
 /// The members by name, each of them unread: so that none is in the way of another, and that an error
@@ -205,6 +202,23 @@ impl Members<'_> {
         let lifetime = seconds::lifetime(seconds).ok_or_else(|| expired("expires_in"))?;
         Ok(Some(Expiry::In(lifetime)))
     }
+}
+
+/// The parser's own error names a place or a field and never a value.
+fn unreadable(error: serde_json::Error) -> Error {
+    if error.is_eof() {
+        malformed("the answer breaks off in the middle")
+    } else if error.is_data() {
+        // Every member is taken as it is, so what is wrong with the data can only be a second one.
+        malformed("the answer has a field twice").with_cause(error)
+    } else {
+        malformed("the answer is not JSON").with_cause(error)
+    }
+}
+
+/// Some issuers write the member into every answer.
+fn says_none(error: &RawValue) -> bool {
+    matches!(error.get(), r#""""# | "false")
 }
 
 fn unusable(token_type: &str) -> Error {

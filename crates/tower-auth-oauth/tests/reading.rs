@@ -682,6 +682,16 @@ fn fc_g10_what_was_sent_does_not_come_back() {
             "error_uri":"https://a.test/?{secret}"}}"#
     );
     let headers = [("x-request-id", secret)];
+    let typed = [("content-type", "can4ry/s3cret")];
+    let error = ResponseReader::new()
+        .read(
+            answer(502, &typed, "<"),
+            &[&Secret::from("can4ry/s3cret")],
+            NOW,
+        )
+        .unwrap_err();
+    assert!(!error.to_string().contains("can4ry"), "{error}");
+
     let error = ResponseReader::new()
         .read(answer(400, &headers, body), &[&Secret::from(secret)], NOW)
         .unwrap_err();
