@@ -4,12 +4,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tower_auth_core::{
-    Caching, Credential, Description, Error, ErrorKind, Fetch, Reason, Token, TokenSource,
+    Caching, Credential, Description, Error, ErrorKind, Fetch, Token, TokenSource,
 };
 
-use crate::{Canary, Gate};
+use crate::Canary;
+
+mod answer;
+mod call;
+
+pub use answer::Answer;
+use answer::Deed;
+pub use call::{Call, Outcome, ScriptRanOut};
 
 /// A source that answers as the test says, and remembers how it was asked.
 ///
@@ -38,54 +44,6 @@ use crate::{Canary, Gate};
 /// # });
 /// ```
 pub struct ScriptedSource<T: Credential = Token>(Arc<Shared<T>>);
-
-/// What a [`ScriptedSource`] does when it is asked.
-#[derive(Clone, Debug)]
-#[must_use = "an answer does nothing until it is in a script"]
-pub struct Answer<T = Token> {
-    delay: Duration,
-    gate: Option<Gate>,
-    deed: Deed<T>,
-}
-
-/// How a [`ScriptedSource`] was asked once, and what became of it.
-#[derive(Clone, Debug)]
-pub struct Call {
-    reason: Reason,
-    min_remaining: Duration,
-    timeout: Duration,
-    challenge: Option<String>,
-    claims: Option<String>,
-    has_previous: bool,
-    at: Instant,
-    outcome: Outcome,
-}
-
-/// What became of a fetch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It has not ended.
-    Running,
-    /// It gave a credential or an error.
-    Answered,
-    /// It panicked, or its future was dropped before it had an answer.
-    Dropped,
-}
-
-/// The cause of a [`ScriptedSource`]'s error when it was asked more often than its test said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScriptRanOut {
-    call: usize,
-}
-
-#[derive(Clone)]
-enum Deed<T> {
-    Give(T),
-    Fail(Error),
-    Hang,
-    Panic(String),
-}
 
 struct Shared<T> {
     name: &'static str,
@@ -258,112 +216,6 @@ pub fn fresh_tokens(lifetime: Duration) -> ScriptedSource {
     })
 }
 
-impl<T> Answer<T> {
-    /// Gives this credential.
-    pub fn token(credential: T) -> Self {
-        Self::of(Deed::Give(credential))
-    }
-
-    /// Fails with an error of this kind, in the name of the scripted source.
-    pub fn error(kind: ErrorKind) -> Self {
-        Self::failing(Error::new(kind, "the script says so"))
-    }
-
-    /// Fails with this error.
-    pub fn failing(error: Error) -> Self {
-        Self::of(Deed::Fail(error))
-    }
-
-    /// Never answers.
-    pub fn hang() -> Self {
-        Self::of(Deed::Hang)
-    }
-
-    /// Panics with this text.
-    pub fn panic(text: impl Into<String>) -> Self {
-        Self::of(Deed::Panic(text.into()))
-    }
-
-    /// The same, this much of tokio's time later. Where there is a gate as well, the time starts when
-    /// the gate has been passed.
-    pub fn after(mut self, delay: Duration) -> Self {
-        self.delay = delay;
-        self
-    }
-
-    /// The same, once the test has opened the gate.
-    pub fn behind(mut self, gate: &Gate) -> Self {
-        self.gate = Some(gate.clone());
-        self
-    }
-
-    fn of(deed: Deed<T>) -> Self {
-        Self {
-            delay: Duration::ZERO,
-            gate: None,
-            deed,
-        }
-    }
-}
-
-impl Call {
-    /// [`Fetch::reason`].
-    #[must_use]
-    pub fn reason(&self) -> Reason {
-        self.reason
-    }
-
-    /// [`Fetch::min_remaining`].
-    #[must_use]
-    pub fn min_remaining(&self) -> Duration {
-        self.min_remaining
-    }
-
-    /// [`Fetch::timeout`].
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// [`Fetch::challenge`].
-    #[must_use]
-    pub fn challenge(&self) -> Option<&str> {
-        self.challenge.as_deref()
-    }
-
-    /// [`Fetch::claims`].
-    #[must_use]
-    pub fn claims(&self) -> Option<&str> {
-        self.claims.as_deref()
-    }
-
-    /// Whether it was given a previous credential.
-    #[must_use]
-    pub fn has_previous(&self) -> bool {
-        self.has_previous
-    }
-
-    /// When it began, by tokio's clock.
-    #[must_use]
-    pub fn at(&self) -> Instant {
-        self.at
-    }
-
-    /// What became of it.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        self.outcome
-    }
-}
-
-impl ScriptRanOut {
-    /// Which call it was for which there was no answer, counted from 1.
-    #[must_use]
-    pub fn call(&self) -> usize {
-        self.call
-    }
-}
-
 impl<T: Credential> TokenSource<T> for ScriptedSource<T> {
     async fn fetch(&self, cx: &Fetch<T>) -> Result<T, Error> {
         let (answer, mut running) = self.0.begin(cx);
@@ -423,26 +275,6 @@ impl<T: Credential> fmt::Debug for ScriptedSource<T> {
     }
 }
 
-/// Says what is done without showing what is given.
-impl<T> fmt::Debug for Deed<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Give(_) => f.write_str("Give(…)"),
-            Self::Fail(error) => write!(f, "Fail({})", error.kind()),
-            Self::Hang => f.write_str("Hang"),
-            Self::Panic(_) => f.write_str("Panic(…)"),
-        }
-    }
-}
-
-impl fmt::Display for ScriptRanOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call {} is more than the script has answers", self.call)
-    }
-}
-
-impl std::error::Error for ScriptRanOut {}
-
 impl<T: Credential> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         // A rule that panicked leaves the counts as they were, which is still true.
@@ -452,16 +284,7 @@ impl<T: Credential> Shared<T> {
     fn begin(&self, cx: &Fetch<T>) -> (Option<Answer<T>>, Running<'_, T>) {
         let mut state = self.lock();
         let call = state.calls.len();
-        state.calls.push(Call {
-            reason: cx.reason(),
-            min_remaining: cx.min_remaining(),
-            timeout: cx.timeout(),
-            challenge: cx.challenge().map(str::to_owned),
-            claims: cx.claims().map(str::to_owned),
-            has_previous: cx.previous().is_some(),
-            at: Instant::now(),
-            outcome: Outcome::Running,
-        });
+        state.calls.push(Call::new(cx));
         state.in_flight += 1;
         state.max_in_flight = state.max_in_flight.max(state.in_flight);
         self.begun.send_replace(call + 1);

@@ -54,45 +54,165 @@ fn complaint(flaw: Flaw, test: fn(ToyHarness)) -> String {
     text.unwrap_or_else(|| (*panic.downcast_ref::<&str>().unwrap()).to_owned())
 }
 
-macro_rules! notices {
-    ($($name:ident: $flaw:ident, $test:ident, $said:literal;)+) => {$(
-        #[test]
-        fn $name() {
-            let said = complaint(Flaw::$flaw, suite::$test);
-            assert!(said.contains($said), "{said}");
-            assert!(!said.contains(Canary::MARKER), "the complaint leaks: {said}");
-        }
-    )+};
+#[track_caller]
+fn notices(flaw: Flaw, test: fn(ToyHarness), expected: &str) {
+    let said = complaint(flaw, test);
+    assert!(said.contains(expected), "{said}");
+    assert!(
+        !said.contains(Canary::MARKER),
+        "the complaint leaks: {said}"
+    );
 }
 
-notices! {
-    a_cache_inside_is_noticed: CachesInside, every_fetch_asks_the_server, "has a cache inside";
-    a_retry_inside_is_noticed: RetriesInside, status_503_is_unavailable, "in spite of Status(503)";
-    a_followed_redirect_is_noticed: FollowsRedirects, a_redirect_is_not_followed, "makes one attempt";
-    fc_g06_a_secret_in_debug_is_noticed: ShowsItsSecretInDebug,
-        a_success_gives_a_credential_with_an_expiry, "canary client-secret (plain) in Debug of the source";
-    fc_g10_an_echoed_secret_in_the_error_is_noticed: ShowsTheBodyInErrors,
-        a_secret_echoed_in_the_description_is_not_shown, "(base64) in Debug of";
-    fc_g07_a_logged_secret_is_noticed: LogsTheRequest, every_reason_is_answered, "event (TRACE";
-    fc_g07_a_header_that_is_not_sensitive_is_noticed: SendsThePlainHeader,
-        secrets_travel_in_sensitive_headers_and_bodies_alone, "authorization has a secret";
-    fc_g08_a_secret_in_the_url_is_noticed: SendsTheSecretInTheUrl,
-        secrets_travel_in_sensitive_headers_and_bodies_alone, "(plain) in a request's URL";
-    a_fetch_that_cannot_be_dropped_is_noticed: LosesItsPlaceWhenDropped,
-        a_fetch_can_be_dropped_wherever_it_waits, "after one that was dropped at poll 1";
-    a_secret_that_is_kept_is_noticed: KeepsTheFirstSecret,
-        a_replaced_secret_is_used_by_the_next_fetch, "assertion failed";
-    a_wrong_kind_is_noticed: TakesServerErrorsForRefusals, status_500_is_unavailable,
-        "should be one of [Unavailable] and is Denied";
-    a_refusal_taken_for_an_outage_is_noticed: TakesRefusalsForOutages, a_refusal_is_denied,
-        "should be one of [Denied] and is Unavailable";
-    a_lost_retry_after_is_noticed: DropsRetryAfter, a_retry_after_as_a_date_is_passed_on,
-        "Retry-After as a date became 0ns";
-    a_panic_is_noticed: PanicsOnGarbage, a_web_page_is_malformed, "not JSON";
-    a_missing_expiry_is_noticed: SaysNothingOfExpiry,
-        a_success_gives_a_credential_with_an_expiry, "does not say when it ends";
-    a_source_without_a_name_is_noticed: HasNoName,
-        the_description_names_the_source_and_no_secret, "has no name";
-    an_error_without_a_name_is_noticed: HasNoName, status_500_is_unavailable,
-        "does not name its source";
+#[test]
+fn a_cache_inside_is_noticed() {
+    notices(
+        Flaw::CachesInside,
+        suite::every_fetch_asks_the_server,
+        "has a cache inside",
+    );
+}
+
+#[test]
+fn a_retry_inside_is_noticed() {
+    notices(
+        Flaw::RetriesInside,
+        suite::status_503_is_unavailable,
+        "in spite of Status(503)",
+    );
+}
+
+#[test]
+fn a_followed_redirect_is_noticed() {
+    notices(
+        Flaw::FollowsRedirects,
+        suite::a_redirect_is_not_followed,
+        "makes one attempt",
+    );
+}
+
+#[test]
+fn fc_g06_a_secret_in_debug_is_noticed() {
+    notices(
+        Flaw::ShowsItsSecretInDebug,
+        suite::a_success_gives_a_credential_with_an_expiry,
+        "canary client-secret (plain) in Debug of the source",
+    );
+}
+
+#[test]
+fn fc_g10_an_echoed_secret_in_the_error_is_noticed() {
+    notices(
+        Flaw::ShowsTheBodyInErrors,
+        suite::a_secret_echoed_in_the_description_is_not_shown,
+        "(base64) in Debug of",
+    );
+}
+
+#[test]
+fn fc_g07_a_logged_secret_is_noticed() {
+    notices(
+        Flaw::LogsTheRequest,
+        suite::every_reason_is_answered,
+        "event (TRACE",
+    );
+}
+
+#[test]
+fn fc_g07_a_header_that_is_not_sensitive_is_noticed() {
+    notices(
+        Flaw::SendsThePlainHeader,
+        suite::secrets_travel_in_sensitive_headers_and_bodies_alone,
+        "authorization has a secret",
+    );
+}
+
+#[test]
+fn fc_g08_a_secret_in_the_url_is_noticed() {
+    notices(
+        Flaw::SendsTheSecretInTheUrl,
+        suite::secrets_travel_in_sensitive_headers_and_bodies_alone,
+        "(plain) in a request's URL",
+    );
+}
+
+#[test]
+fn a_fetch_that_cannot_be_dropped_is_noticed() {
+    notices(
+        Flaw::LosesItsPlaceWhenDropped,
+        suite::a_fetch_can_be_dropped_wherever_it_waits,
+        "after one that was dropped at poll 1",
+    );
+}
+
+#[test]
+fn a_secret_that_is_kept_is_noticed() {
+    notices(
+        Flaw::KeepsTheFirstSecret,
+        suite::a_replaced_secret_is_used_by_the_next_fetch,
+        "assertion failed",
+    );
+}
+
+#[test]
+fn a_wrong_kind_is_noticed() {
+    notices(
+        Flaw::TakesServerErrorsForRefusals,
+        suite::status_500_is_unavailable,
+        "should be one of [Unavailable] and is Denied",
+    );
+}
+
+#[test]
+fn a_refusal_taken_for_an_outage_is_noticed() {
+    notices(
+        Flaw::TakesRefusalsForOutages,
+        suite::a_refusal_is_denied,
+        "should be one of [Denied] and is Unavailable",
+    );
+}
+
+#[test]
+fn a_lost_retry_after_is_noticed() {
+    notices(
+        Flaw::DropsRetryAfter,
+        suite::a_retry_after_as_a_date_is_passed_on,
+        "Retry-After as a date became 0ns",
+    );
+}
+
+#[test]
+fn a_panic_is_noticed() {
+    notices(
+        Flaw::PanicsOnGarbage,
+        suite::a_web_page_is_malformed,
+        "not JSON",
+    );
+}
+
+#[test]
+fn a_missing_expiry_is_noticed() {
+    notices(
+        Flaw::SaysNothingOfExpiry,
+        suite::a_success_gives_a_credential_with_an_expiry,
+        "does not say when it ends",
+    );
+}
+
+#[test]
+fn a_source_without_a_name_is_noticed() {
+    notices(
+        Flaw::HasNoName,
+        suite::the_description_names_the_source_and_no_secret,
+        "has no name",
+    );
+}
+
+#[test]
+fn an_error_without_a_name_is_noticed() {
+    notices(
+        Flaw::HasNoName,
+        suite::status_500_is_unavailable,
+        "does not name its source",
+    );
 }

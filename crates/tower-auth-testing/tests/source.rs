@@ -1,8 +1,4 @@
 //! The scripted source does what its script says and remembers how it was asked.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a test starts tasks to have fetches at the same time"
-)]
 
 use std::error::Error as _;
 use std::sync::Arc;
