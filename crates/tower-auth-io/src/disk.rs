@@ -59,6 +59,16 @@ impl Files for SystemFiles {
     }
 }
 
+/// Reads a file on this thread, for a constructor.
+#[cfg(feature = "hyper")]
+pub(crate) fn read_now(path: &Path, rules: ReadRules) -> Result<Vec<u8>, FileError> {
+    let mut snapshot = Snapshot::take(path, rules)?;
+    if !snapshot.whole {
+        return Err(FileError::Changing);
+    }
+    Ok(std::mem::take(&mut *snapshot.bytes))
+}
+
 /// The bytes of an open file, and what it looked like when they were read.
 struct Snapshot {
     file: File,

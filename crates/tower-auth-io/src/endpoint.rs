@@ -131,6 +131,12 @@ impl Reach {
     }
 }
 
+/// Whether this is a host that no proxy stands before.
+#[cfg(feature = "hyper")]
+pub(crate) fn is_next_door(uri: &Uri) -> bool {
+    Origin::of(uri).is_ok_and(|origin| origin.is_loopback() || is_metadata(origin.host()))
+}
+
 fn parse(setting: &str, url: &str) -> Result<(Uri, Reach), Error> {
     let url = url.trim();
     // The parser below drops a fragment in silence.

@@ -2,6 +2,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod cause;
+#[cfg(feature = "hyper")]
+mod client;
 mod clock;
 mod command;
 mod disk;
@@ -16,6 +18,8 @@ mod retry_after;
 mod transport;
 mod world;
 
+#[cfg(feature = "hyper")]
+pub use client::Client;
 pub use clock::{ManualClock, SystemClock};
 pub use command::{Command, Output, Run, Running, ScriptedRun};
 pub use disk::SystemFiles;

@@ -80,10 +80,7 @@ impl Transport {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        Self::new(WholeBodies {
-            inner: client,
-            limit,
-        })
+        Self::new(WholeBodies::new(client, limit))
     }
 
     /// Makes one exchange. Any status is an answer; the caller decides what it means.
@@ -112,9 +109,15 @@ impl fmt::Debug for Transport {
 
 /// A client whose bodies are streams, as one whose bodies are whole.
 #[derive(Clone)]
-struct WholeBodies<S> {
+pub(crate) struct WholeBodies<S> {
     inner: S,
     limit: usize,
+}
+
+impl<S> WholeBodies<S> {
+    pub(crate) fn new(inner: S, limit: usize) -> Self {
+        Self { inner, limit }
+    }
 }
 
 impl<S, B> Service<Request<Bytes>> for WholeBodies<S>

@@ -49,6 +49,15 @@ impl World {
         }
     }
 
+    /// This machine, reaching others with the client that comes with these crates.
+    ///
+    /// # Errors
+    /// As [`Client::transport`](crate::Client::transport).
+    #[cfg(feature = "hyper")]
+    pub fn system() -> Result<Self, Error> {
+        Transport::https().map(Self::new)
+    }
+
     /// A world for tests in which there is nothing: no answer to any request, no file, no program, no
     /// variable. Its clock stands at 2030-01-01T00:00:00Z and its random numbers are always the same.
     #[must_use]

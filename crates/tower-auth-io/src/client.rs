@@ -1,0 +1,307 @@
+mod connector;
+mod proxy;
+mod tls;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower::Service;
+use tower_auth_core::{BoxError, Error, ErrorKind};
+
+use crate::endpoint::Reach;
+use crate::transport::{WholeBodies, unavailable};
+use crate::{Env, SystemEnv, Transport};
+use connector::Connector;
+
+/// The HTTPS client that comes with these crates, and its settings.
+///
+/// It makes one exchange and no more: **no redirect is followed**, a 3xx is an answer like any other, and
+/// whoever reads it must not send a credential to its `Location` (RFC 9700 section 4.12). It connects
+/// within 5 s and ends within 30 s, reads at most 256 KiB of an answer, trusts the certificates of the
+/// system and those that are added, and speaks HTTP/1.1 and, with the feature `http2`, HTTP/2. Plain
+/// `http` is refused except to this machine and to link-local metadata servers.
+///
+/// A proxy named by `HTTPS_PROXY` or `ALL_PROXY` is used, minding `NO_PROXY`, for all but this machine
+/// and metadata servers. It is only ever asked for a tunnel (`CONNECT`), so it sees the name of the
+/// endpoint and nothing of the exchange.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tower_auth_io::Client;
+///
+/// let transport = Client::new()
+///     .with_ca_file("/etc/company/ca.pem")
+///     .with_timeout(Duration::from_secs(10))
+///     .transport()?;
+/// # Ok::<(), tower_auth_core::Error>(())
+/// ```
+#[must_use = "settings do nothing until `transport` is called"]
+pub struct Client {
+    connect_timeout: Duration,
+    timeout: Duration,
+    body_limit: usize,
+    roots: Roots,
+    proxies: Option<Arc<dyn Env>>,
+}
+
+/// The certificates that are trusted.
+struct Roots {
+    system: bool,
+    extra: Vec<Pem>,
+}
+
+enum Pem {
+    File(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+impl Client {
+    /// How long connecting may take where nothing else is said, TLS included: 5 s.
+    pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+    /// How long the whole exchange may take where nothing else is said: 30 s.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// The default settings.
+    pub fn new() -> Self {
+        Self {
+            connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+            timeout: Self::DEFAULT_TIMEOUT,
+            body_limit: Transport::DEFAULT_BODY_LIMIT,
+            roots: Roots {
+                system: true,
+                extra: Vec::new(),
+            },
+            proxies: Some(Arc::new(SystemEnv)),
+        }
+    }
+
+    /// How long it may take to find the address, connect, pass a proxy and agree on TLS.
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long the whole exchange may take, from the first look at the address to the last byte.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How many bytes of an answer are read.
+    pub fn with_body_limit(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
+        self
+    }
+
+    /// Trusts the certificates in this PEM file besides the others. It is read once, when the client is
+    /// made.
+    pub fn with_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.roots.extra.push(Pem::File(path.into()));
+        self
+    }
+
+    /// Trusts these certificates in PEM besides the others.
+    pub fn with_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots.extra.push(Pem::Bytes(pem.into()));
+        self
+    }
+
+    /// Trusts the certificates that were added and not those of the system.
+    pub fn without_system_roots(mut self) -> Self {
+        self.roots.system = false;
+        self
+    }
+
+    /// Looks for proxies in this environment. It is read once, when the client is made.
+    pub fn with_env(mut self, env: impl Env) -> Self {
+        self.proxies = Some(Arc::new(env));
+        self
+    }
+
+    /// Uses no proxy, whatever the environment says.
+    pub fn without_proxy(mut self) -> Self {
+        self.proxies = None;
+        self
+    }
+
+    /// Makes the client. This reads certificates from disk and does not connect.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if no root certificate could be loaded, if a CA file
+    /// cannot be read or has no certificate, or if a proxy variable does not name a proxy.
+    pub fn transport(self) -> Result<Transport, Error> {
+        let tls = tls::config(&self.roots)?;
+        let proxies = match self.proxies {
+            Some(env) => proxy::matcher(&*env)?,
+            None => None,
+        };
+        let connector = Connector::new(tls, proxies, self.connect_timeout);
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            // Tokens are fetched minutes apart: a connection that was idle that long is likely dead.
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(2);
+        // A peer that vanished must not keep its connection in the pool for the next exchange.
+        #[cfg(feature = "http2")]
+        builder
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIMEOUT);
+        Ok(Transport::new(Deadline {
+            inner: WholeBodies::new(Hyper(builder.build(connector)), self.body_limit),
+            timeout: self.timeout,
+        }))
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("timeout", &self.timeout)
+            .field("body_limit", &self.body_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transport {
+    /// The client that comes with these crates, in its default settings. See [`Client`].
+    ///
+    /// # Errors
+    /// As [`Client::transport`].
+    pub fn https() -> Result<Self, Error> {
+        Client::new().transport()
+    }
+}
+
+type Exchange<R> = Pin<Box<dyn Future<Output = Result<Response<R>, BoxError>> + Send>>;
+
+/// hyper-util's client, with errors that say what failed.
+#[derive(Clone)]
+struct Hyper(legacy::Client<Connector, Full<Bytes>>);
+
+impl Service<Request<Full<Bytes>>> for Hyper {
+    type Response = Response<Incoming>;
+    type Error = BoxError;
+    type Future = Exchange<Incoming>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        if let Err(error) = refuse_clear(&request) {
+            return Box::pin(std::future::ready(Err(error.into())));
+        }
+        let answer = self.0.request(request);
+        Box::pin(async move { answer.await.map_err(|error| explain(error).into()) })
+    }
+}
+
+/// Ends an exchange that takes too long, wherever it is.
+#[derive(Clone)]
+struct Deadline<S> {
+    inner: S,
+    timeout: Duration,
+}
+
+impl<S> Service<Request<Bytes>> for Deadline<S>
+where
+    S: Service<Request<Bytes>, Response = Response<Bytes>, Error = BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Bytes>;
+    type Error = BoxError;
+    type Future = Exchange<Bytes>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let timeout = self.timeout;
+        let exchange = self.inner.call(request);
+        Box::pin(async move {
+            match tokio::time::timeout(timeout, exchange).await {
+                Ok(done) => done,
+                Err(_) => Err(out_of_time("there was no whole answer", timeout).into()),
+            }
+        })
+    }
+}
+
+/// A credential never leaves this machine in clear, whatever URL came in.
+fn refuse_clear<B>(request: &Request<B>) -> Result<(), Error> {
+    match Reach::of(request.uri())? {
+        Reach::Clear => Err(Error::new(
+            ErrorKind::InvalidConfig,
+            "refused to send a credential over plain http: use an https URL",
+        )),
+        Reach::Https | Reach::Loopback | Reach::Metadata => Ok(()),
+    }
+}
+
+fn explain(error: legacy::Error) -> Error {
+    let failed = if is_tls(&error) {
+        "the TLS handshake failed"
+    } else if error.is_connect() {
+        "could not connect"
+    } else {
+        "the connection broke before there was an answer"
+    };
+    match Error::find(&error) {
+        Some(ours) => ours.clone(),
+        None => unavailable(failed, error.into()),
+    }
+}
+
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    let mut link = Some(error);
+    while let Some(error) = link {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // `io::Error` answers with the cause of what it wraps, not with what it wraps.
+        link = match error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+fn out_of_time(what: &str, timeout: Duration) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("{what} within {} s", timeout.as_secs_f32()),
+    )
+    .timed_out()
+}
+
+const IDLE: Duration = Duration::from_secs(30);
+#[cfg(feature = "http2")]
+const PING_EVERY: Duration = Duration::from_secs(10);
+#[cfg(feature = "http2")]
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
