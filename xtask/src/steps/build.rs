@@ -3,7 +3,7 @@
 use crate::command::Cargo;
 use crate::report::Outcome;
 use crate::steps::Context;
-use crate::workspace::{Package, root};
+use crate::workspace::Package;
 
 pub(crate) fn format(_: &Context) -> Outcome {
     Cargo::new("fmt --all --check").run()
@@ -77,10 +77,25 @@ pub(crate) fn cost_limits(context: &Context) -> Outcome {
 
 /// Every interleaving of the cache's lock-free parts, under loom.
 pub(crate) fn model_checks(_: &Context) -> Outcome {
+    let mut ran = 0;
     // A folder of its own: the flag would make the other steps build everything anew.
-    Cargo::new("test -p tower-auth --release --locked --lib --target-dir target/model model")
-        .env("RUSTFLAGS", "--cfg tower_auth_model")
-        .run()
+    let outcome =
+        Cargo::new("test -p tower-auth --release --locked --lib --target-dir target/model model")
+            .env("RUSTFLAGS", "--cfg tower_auth_model")
+            .run_watched(|line| ran += passed_tests(line).unwrap_or(0));
+    if ran == 0 {
+        // The filter would otherwise hide that the module was renamed.
+        return outcome.and(Outcome::failed("no model was checked"));
+    }
+    outcome
+}
+
+/// Reads `test result: ok. 3 passed; …`.
+fn passed_tests(line: &str) -> Option<u32> {
+    let (count, _) = line
+        .strip_prefix("test result: ok. ")?
+        .split_once(" passed")?;
+    count.parse().ok()
 }
 
 #[cfg(test)]
@@ -103,5 +118,12 @@ mod tests {
                 "check --quiet -p a --no-default-features --locked --features y",
             ]
         );
+    }
+
+    #[test]
+    fn the_number_of_tests_that_passed_is_read() {
+        let line = "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out";
+        assert_eq!(passed_tests(line), Some(3));
+        assert_eq!(passed_tests("test a ... ok"), None);
     }
 }
