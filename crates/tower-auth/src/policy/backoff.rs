@@ -41,7 +41,7 @@ impl Trouble {
         self.failures = self.failures.saturating_add(1);
         self.last = Some(failure);
         let age = time.saturating_sub(self.since);
-        let delay = delay(failure, self.failures, cap(standing, age), rng);
+        let delay = delay(failure, self.failures, cap(standing, failure, age), rng);
         let (mut next_try, mut next_probe) = (delay, delay);
         if let Some(wish) = failure.retry_after {
             let wish = wish.min(options.retry_after_limit());
@@ -95,10 +95,11 @@ impl Trouble {
 
 /// The longest delay: it shrinks with what is left while a credential is usable, and grows with the age
 /// of the outage when none is, so that an overloaded endpoint always gets to where it can drain.
-fn cap(standing: Standing, age: Duration) -> Duration {
+fn cap(standing: Standing, failure: Failure, age: Duration) -> Duration {
     match standing {
         Standing::Usable(remaining) => {
-            (remaining / 4).clamp(Duration::from_secs(10), Duration::from_secs(120))
+            let longest = if failure.timed_out { 300 } else { 120 };
+            (remaining / 4).clamp(Duration::from_secs(10), Duration::from_secs(longest))
         }
         Standing::Unusable => (age / 10).clamp(Duration::from_secs(30), Duration::from_secs(300)),
     }
@@ -117,7 +118,9 @@ fn delay(failure: Failure, failures: u32, cap: Duration, rng: &mut Rng) -> Durat
         _ if failure.throttled => doubled(10),
         _ => doubled(2),
     };
-    longest.mul_f64(between(0.5, 1.0, rng))
+    // What a server works on for a caller that has gone is lost, so an overloaded one is spared most.
+    let shortest = if failure.timed_out { 0.75 } else { 0.5 };
+    longest.mul_f64(between(shortest, 1.0, rng))
 }
 
 fn is_refusal(kind: ErrorKind) -> bool {

@@ -25,6 +25,7 @@ pub struct Machine {
     generations: u64,
     flight: Option<Flight>,
     flights: u64,
+    /// On the monotonic clock: a wall clock that is set forward must not shorten the spacing.
     last_start: Option<Duration>,
     /// The last moment at which a caller found nothing, while that calls for a flight.
     demanded: Option<Duration>,
@@ -235,11 +236,7 @@ impl Machine {
         if !self.is_usable(time) {
             return View::Expired { generation };
         }
-        let is_waited_for = held.rejected.is_some_and(|rejected| {
-            // After the first callers have waited in vain there is no reason to make others wait.
-            time < rejected.saturating_add(self.options.wait_budget())
-        });
-        if is_waited_for && self.is_renewing_rejected() {
+        if held.rejected.is_some() && self.is_renewing_rejected() {
             return View::Renewing { generation };
         }
         View::Ready {
@@ -366,7 +363,8 @@ impl Machine {
     /// The first moment at which the spacing allows a flight.
     fn spaced(&self) -> Duration {
         self.last_start.map_or(Duration::ZERO, |start| {
-            start.saturating_add(self.options.min_spacing())
+            self.timeline
+                .time_at(start.saturating_add(self.options.min_spacing()))
         })
     }
 
@@ -377,7 +375,7 @@ impl Machine {
             pending.reason
         });
         self.flights = self.flights.saturating_add(1);
-        self.last_start = Some(time);
+        self.last_start = Some(now.mono);
         let timeout = match self.trouble.last() {
             Some(last) if last.timed_out => self.options.fetch_timeout().saturating_mul(2),
             _ => self.options.fetch_timeout(),

@@ -76,6 +76,12 @@ impl Timeline {
             .map_or(time, |seen| time.saturating_sub(seen.slept))
     }
 
+    /// Where the monotonic moment `mono` lies on the timeline, if it is later than the last jump.
+    pub(super) fn time_at(&self, mono: Duration) -> Duration {
+        self.seen
+            .map_or(mono, |seen| mono.saturating_add(seen.slept))
+    }
+
     /// When the wall clock will show `time`, if nothing jumps.
     pub(super) fn wall_at(&self, time: Duration) -> Duration {
         let Some(seen) = self.seen else {
