@@ -161,6 +161,7 @@ pub fn a_refusal_is_denied<H: Harness>(harness: H) {
                 panic!("a fetch hung although it was refused with {refusal:?}");
             };
             let error = failure(result.map(drop), &format!("{refusal:?}"));
+            bench.guard.assert_clean();
             expect_kind(&error, &[ErrorKind::Denied], &format!("{refusal:?}"));
             bench.fetch(&source, &bench.cx(), "after a refusal").await;
         }
@@ -291,6 +292,10 @@ fn expect_kind(error: &Error, kinds: &[ErrorKind], what: &str) {
 
 #[track_caller]
 fn expect_facts(error: &Error, fault: Fault) {
+    assert!(
+        error.endpoint().is_some(),
+        "the error does not say which endpoint was asked: {error}"
+    );
     if let Some(status) = fault.status() {
         let found = error.status().map(|status| status.as_u16());
         assert_eq!(
