@@ -4,10 +4,6 @@
     clippy::unwrap_used,
     reason = "a test stops where its preparation fails"
 )]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "writers and readers run at the same time"
-)]
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
