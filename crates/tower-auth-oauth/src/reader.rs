@@ -102,7 +102,7 @@ impl ResponseReader {
                 Content::Refusal
             };
             match content {
-                Content::Token(response) => Ok(response),
+                Content::Token(response) => Ok(response.redacted(sent)),
                 other => {
                     let refusal = Refusal::new(status, headers, &body, sent);
                     let error = refusal.explain(other, now, try_encoding);

@@ -87,9 +87,11 @@ impl<'a> Refusal<'a> {
     }
 
     fn classify(&self, try_encoding: Option<BasicEncoding>) -> Error {
-        let code = self.text("/error");
-        let (kind, message) = judge(self.status, code.as_deref());
-        let client_refused = code.as_deref() == Some("invalid_client")
+        // As it is, not as it is shown: the client's secret may be a part of the word.
+        let code = self.body.get("error").and_then(Value::as_str);
+        let code = code.map(str::trim).filter(|code| !code.is_empty());
+        let (kind, message) = judge(self.status, code);
+        let client_refused = code == Some("invalid_client")
             || (code.is_none() && self.status == StatusCode::UNAUTHORIZED);
         if let (true, Some(encoding)) = (client_refused, try_encoding) {
             return Error::new(

@@ -30,7 +30,7 @@ impl TokenResponse {
         &self.access_token
     }
 
-    /// The `token_type` as the issuer wrote it; `Bearer` where it said nothing.
+    /// The `token_type` as the issuer wrote it, without any secret; `Bearer` where it said nothing.
     #[must_use]
     pub fn token_type(&self) -> &str {
         &self.token_type
@@ -53,6 +53,19 @@ impl TokenResponse {
         self.refresh_hint
     }
 
+    /// Removes what was sent, and the token, from the one text of the issuer that is shown.
+    pub(crate) fn redacted(mut self, sent: &[&Secret]) -> Self {
+        if !self.is_bearer() {
+            let token_type = redact(&self.token_type, &[&self.access_token]);
+            self.token_type = redact(&token_type, sent);
+        }
+        self
+    }
+
+    fn is_bearer(&self) -> bool {
+        self.token_type.eq_ignore_ascii_case(BEARER)
+    }
+
     /// The access token as a credential for `Authorization: Bearer`. Where the issuer did not say how
     /// long it lives, it is [`Expiry::AskEvery`] `default_lifetime`.
     ///
@@ -60,8 +73,8 @@ impl TokenResponse {
     /// [`Malformed`](ErrorKind::Malformed), naming the type, if the token is not a bearer token: a client
     /// must not use a type that it does not understand (RFC 6749 section 7.1).
     pub fn into_token(self, default_lifetime: Duration) -> Result<Token, Error> {
-        if !self.token_type.eq_ignore_ascii_case(BEARER) {
-            return Err(unusable(&redact(&self.token_type, &[&self.access_token])));
+        if !self.is_bearer() {
+            return Err(unusable(&self.token_type));
         }
         let token = Token::bearer(self.access_token)
             .with_expiry(self.expiry.unwrap_or(Expiry::AskEvery(default_lifetime)));
@@ -76,10 +89,7 @@ impl TokenResponse {
 impl fmt::Debug for TokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenResponse")
-            .field(
-                "token_type",
-                &redact(&self.token_type, &[&self.access_token]),
-            )
+            .field("token_type", &self.token_type)
             .field("expiry", &self.expiry)
             .field("refresh_hint", &self.refresh_hint)
             .finish_non_exhaustive()

@@ -608,6 +608,21 @@ fn fc_a29_each_code_has_its_kind() {
 }
 
 #[test]
+fn a_secret_that_is_a_part_of_the_code_does_not_change_its_kind() {
+    let error = ResponseReader::new()
+        .read(
+            answer(400, JSON, r#"{"error":"server_error"}"#),
+            &[&Secret::from("server")],
+            NOW,
+        )
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Unavailable, Some("[…]_error"))
+    );
+}
+
+#[test]
 fn o19_temporarily_unavailable_is_worth_another_try() {
     let body = r#"{"error":"temporarily_unavailable"}"#;
     assert_eq!(refused(400, JSON, body).kind(), Unavailable);
@@ -701,6 +716,21 @@ fn fc_g10_what_was_sent_does_not_come_back() {
         "{shown}"
     );
     assert_eq!(error.code(), Some("bad […]"));
+}
+
+#[test]
+fn fc_g10_a_token_type_that_quotes_a_secret_is_not_shown() {
+    let read = |token_type: &str, sent: &str| {
+        let body = format!(r#"{{"access_token":"t0k3n","token_type":"{token_type}"}}"#);
+        ResponseReader::new().read(answer(200, JSON, body), &[&Secret::from(sent)], NOW)
+    };
+    let response = read("mac canary t0k3n", "canary").unwrap();
+    assert_eq!(response.token_type(), "mac […] […]");
+    let error = response.into_token(HOUR).unwrap_err();
+    assert_names(&error, &["type mac […] […],"]);
+
+    // A client whose secret is this word still gets its token.
+    assert!(read("bearer", "bearer").unwrap().into_token(HOUR).is_ok());
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn json() -> impl Strategy<Value = Value> {
             "bearer",
             "DPoP",
             "mac",
+            "type canary-secret",
             "invalid_client",
             "slow_down",
             "canary-secret",
@@ -164,7 +165,11 @@ fn mutated() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig {
+        cases: 1500,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_bytes_are_read(
