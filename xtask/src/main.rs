@@ -34,7 +34,9 @@ fn main() -> ExitCode {
 
 /// Whether everything passed.
 fn run() -> Result<bool, String> {
-    let Some(options) = Options::parse().map_err(|error| format!("{error}\n\n{}", usage()))? else {
+    let Some(options) = Options::parse(lexopt::Parser::from_env())
+        .map_err(|error| format!("{error}\n\n{}", usage()))?
+    else {
         println!("{}", usage());
         return Ok(true);
     };
@@ -57,7 +59,7 @@ fn run() -> Result<bool, String> {
     Ok(report.passed())
 }
 
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
     fast: bool,
     require_real: bool,
@@ -66,10 +68,9 @@ struct Options {
 
 impl Options {
     /// `None` where only the usage is asked for.
-    fn parse() -> Result<Option<Self>, lexopt::Error> {
+    fn parse(mut parser: lexopt::Parser) -> Result<Option<Self>, lexopt::Error> {
         let mut options = Self::default();
         let mut command = None;
-        let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("fast") => options.fast = true,
@@ -106,4 +107,48 @@ fn usage() -> String {
         text.push_str(&format!("\n  {}{slow}", step.name));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<Options>, String> {
+        let arguments = std::iter::once("xtask").chain(line.split_whitespace());
+        Options::parse(lexopt::Parser::from_iter(arguments)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_options_may_stand_before_or_after_the_command() {
+        let expected = Options {
+            fast: true,
+            require_real: true,
+            only: vec!["clippy".to_owned()],
+        };
+        for line in [
+            "test --fast --require-real --only clippy",
+            "--only=clippy --require-real --fast test",
+        ] {
+            assert_eq!(parse(line).unwrap().as_ref(), Some(&expected));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_an_error_that_names_it() {
+        for (line, named) in [
+            ("test --quick", "--quick"),
+            ("test again", "again"),
+            ("test --only nothing", "\"nothing\""),
+            ("check", "\"check\""),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_a_command_the_usage_is_shown() {
+        assert_eq!(parse("--help"), Ok(None));
+        assert_eq!(parse(""), Ok(None));
+    }
 }

@@ -10,11 +10,28 @@ use crate::steps::rust_tests::{calls_of, tests_in};
 use crate::workspace::root;
 
 pub(crate) fn check(context: &Context) -> Outcome {
-    let mut failures = Vec::new();
-    match tracked_files() {
-        Ok(files) => failures.extend(files.iter().flat_map(|file| file_problems(file))),
-        Err(error) => failures.push(error),
+    let mut outcome = files();
+    outcome.failures.extend(documents(context));
+    outcome
+}
+
+/// Each file that git tracks.
+fn files() -> Outcome {
+    // A source archive has no list of what belongs to it.
+    if !root().join(".git").exists() {
+        return Outcome::skipped("tracked files: this is not a git checkout");
     }
+    match tracked_files() {
+        Ok(files) => {
+            Outcome::of_failures(files.iter().flat_map(|file| file_problems(file)).collect())
+        }
+        Err(error) => Outcome::failed(error),
+    }
+}
+
+/// What every crate and the workspace must say about themselves.
+fn documents(context: &Context) -> Vec<String> {
+    let mut failures = Vec::new();
     for package in context.workspace.crates() {
         if !package.folder.join("README.md").exists() {
             failures.push(format!("{}: there is no README.md", package.name));
@@ -24,7 +41,7 @@ pub(crate) fn check(context: &Context) -> Outcome {
     if !changelog.contains("\n## [Unreleased]\n") {
         failures.push("CHANGELOG.md: there is no heading \"## [Unreleased]\"".to_owned());
     }
-    Outcome::of_failures(failures)
+    failures
 }
 
 fn tracked_files() -> Result<Vec<String>, String> {
