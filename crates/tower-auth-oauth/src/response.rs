@@ -53,19 +53,6 @@ impl TokenResponse {
         self.refresh_hint
     }
 
-    /// Removes what was sent, and the token, from the one text of the issuer that is shown.
-    pub(crate) fn redacted(mut self, sent: &[&Secret]) -> Self {
-        if !self.is_bearer() {
-            let token_type = redact(&self.token_type, &[&self.access_token]);
-            self.token_type = redact(&token_type, sent);
-        }
-        self
-    }
-
-    fn is_bearer(&self) -> bool {
-        self.token_type.eq_ignore_ascii_case(BEARER)
-    }
-
     /// The access token as a credential for `Authorization: Bearer`. Where the issuer did not say how
     /// long it lives, it is [`Expiry::AskEvery`] `default_lifetime`.
     ///
@@ -82,6 +69,19 @@ impl TokenResponse {
             Some(hint) => token.with_refresh_hint(hint),
             None => token,
         })
+    }
+
+    /// Removes what was sent, and the token, from the one text of the issuer that is shown.
+    pub(crate) fn redacted(mut self, sent: &[&Secret]) -> Self {
+        if !self.is_bearer() {
+            let token_type = redact(&self.token_type, &[&self.access_token]);
+            self.token_type = redact(&token_type, sent);
+        }
+        self
+    }
+
+    fn is_bearer(&self) -> bool {
+        self.token_type.eq_ignore_ascii_case(BEARER)
     }
 }
 
