@@ -73,7 +73,8 @@ impl Command {
     }
 
     /// Lets the program inherit nothing: it has the variables given with [`env`](Self::env) and no
-    /// others. A program named without a path is still searched for on this process's `PATH`.
+    /// others. Give it `PATH`, or name the program by its path: where there is no `PATH`, which
+    /// directories are searched is up to the platform.
     #[must_use]
     pub fn clear_env(mut self) -> Self {
         self.inherits_env = false;
