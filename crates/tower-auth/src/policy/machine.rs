@@ -357,14 +357,14 @@ impl Machine {
             (Some(forced), Some(regular)) if regular.0 < forced.0 => regular,
             (forced, regular) => forced.or(regular)?,
         };
-        Some((at.max(self.spaced()), reason))
+        Some((at.max(self.spaced(time)), reason))
     }
 
     /// The first moment at which the spacing allows a flight.
-    fn spaced(&self) -> Duration {
+    fn spaced(&self, time: Duration) -> Duration {
         self.last_start.map_or(Duration::ZERO, |start| {
-            self.timeline
-                .time_at(start.saturating_add(self.options.min_spacing()))
+            let allowed = start.saturating_add(self.options.min_spacing());
+            time.saturating_add(self.timeline.until_mono(allowed))
         })
     }
 

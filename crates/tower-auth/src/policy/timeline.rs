@@ -76,10 +76,10 @@ impl Timeline {
             .map_or(time, |seen| time.saturating_sub(seen.slept))
     }
 
-    /// Where the monotonic moment `mono` lies on the timeline, if it is later than the last jump.
-    pub(super) fn time_at(&self, mono: Duration) -> Duration {
+    /// How long until the monotonic clock shows `mono`, as of the last observation.
+    pub(super) fn until_mono(&self, mono: Duration) -> Duration {
         self.seen
-            .map_or(mono, |seen| mono.saturating_add(seen.slept))
+            .map_or(Duration::ZERO, |seen| mono.saturating_sub(seen.mono))
     }
 
     /// When the wall clock will show `time`, if nothing jumps.
