@@ -1,10 +1,5 @@
 //! An API that lets nobody in without a token that its issuer signed and that has not expired.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a server in the test's own process is a spawned task"
-)]
-
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
