@@ -37,26 +37,31 @@ pub(crate) fn measure(report: &mut Report) {
     report.detail("wall_ratio_ready_naive", naive);
 }
 
-/// The net ratio of the third to the second.
+/// The net ratio of the third to the second: the median of several series, because what else runs on the
+/// machine comes and goes.
 fn compare(variants: [Variant; 3]) -> Value {
     let mut runners = variants.map(|variant| variant.runner(TOKEN_BYTES));
-    let mut nanos: [Vec<f64>; 3] = Default::default();
     for _ in 0..WARM_UP {
         for run in &mut runners {
             run(BATCH);
         }
     }
+    let mut ratios: Vec<_> = (0..SERIES).filter_map(|_| series(&mut runners)).collect();
+    match median(&mut ratios) {
+        Some(ratio) if ratios.len() > SERIES / 2 => Value::Measured(ratio),
+        _ => Value::Inconclusive("the cost of the yardstick drowned in noise".to_owned()),
+    }
+}
+
+fn series(runners: &mut [Runner; 3]) -> Option<f64> {
+    let mut nanos: [Vec<f64>; 3] = Default::default();
     for _ in 0..BATCHES {
         for (run, nanos) in runners.iter_mut().zip(&mut nanos) {
             nanos.push(time(run));
         }
     }
     let [bare, yardstick, measured] = nanos.map(|mut nanos| median(&mut nanos));
-    let ratio = || net_ratio(bare?, yardstick?, measured?);
-    match ratio() {
-        Some(ratio) => Value::Measured(ratio),
-        None => Value::Inconclusive("the yardstick's cost drowned in noise".to_owned()),
-    }
+    net_ratio(bare?, yardstick?, measured?)
 }
 
 /// Nanoseconds per request of one batch.
@@ -67,5 +72,7 @@ fn time(run: &mut Runner) -> f64 {
 }
 
 const BATCH: usize = 32;
-const BATCHES: usize = 8000;
+/// In a series.
+const BATCHES: usize = 1000;
+const SERIES: usize = 15;
 const WARM_UP: usize = 200;
