@@ -1,6 +1,6 @@
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::Response;
 use pin_project_lite::pin_project;
@@ -55,13 +55,14 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Hot { inner, ticket } => {
-                let mut answer = ready!(inner.poll(cx));
-                if let Ok(response) = &mut answer {
+                // Looked at where it lies: to take it out and wrap it again is to move it twice.
+                let mut answer = inner.poll(cx);
+                if let Poll::Ready(Ok(response)) = &mut answer {
                     if ticket.concerns(response.status()) {
                         ticket.observe(response);
                     }
                 }
-                Poll::Ready(answer.map_err(Into::into))
+                answer.map_err(Into::into)
             }
             StateProj::Cold { outcome } => outcome.as_mut().poll(cx),
         }

@@ -161,7 +161,7 @@ impl Stamp for Headers {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn stamp<B>(
         &self,
         prepared: &PreparedHeaders,
@@ -169,13 +169,14 @@ impl Stamp for Headers {
         _: &StampContext<'_>,
     ) -> Result<Stamped, Error> {
         let headers = request.headers_mut();
-        match headers.try_entry(&prepared.name) {
-            Ok(Entry::Vacant(place)) => {
-                if place.try_insert(prepared.value.clone()).is_err() {
-                    return Err(too_many_headers());
-                }
+        // Appending is an insertion that finds out, in the one look at the map that it needs anyway,
+        // whether there was something. There normally is not.
+        match headers.try_append(prepared.name.clone(), prepared.value.clone()) {
+            Ok(false) => {}
+            Ok(true) => {
+                take_back(&prepared.name, headers);
+                return Ok(Stamped::Occupied);
             }
-            Ok(Entry::Occupied(_)) => return Ok(Stamped::Occupied),
             Err(_) => return Err(too_many_headers()),
         }
         if !prepared.extras.is_empty() {
@@ -227,6 +228,27 @@ struct Wiped(Zeroizing<Vec<u8>>);
 impl AsRef<[u8]> for Wiped {
     fn as_ref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// Removes the last value of a header that has several.
+#[cold]
+#[inline(never)]
+fn take_back(name: &HeaderName, headers: &mut HeaderMap) {
+    if let Entry::Occupied(mut place) = headers.entry(name) {
+        let count = place.iter().count();
+        let mut kept = place
+            .iter()
+            .take(count - 1)
+            .cloned()
+            .collect::<Vec<_>>()
+            .into_iter();
+        if let Some(first) = kept.next() {
+            place.insert(first);
+        }
+        for value in kept {
+            place.append(value);
+        }
     }
 }
 

@@ -44,17 +44,27 @@ impl Origins {
     #[inline]
     pub(crate) fn allow(&self, uri: &Uri) -> bool {
         match self {
-            Self::Encrypted => match uri.scheme() {
-                Some(scheme) if *scheme == Scheme::HTTPS => uri.host().is_some(),
-                Some(scheme) if *scheme == Scheme::HTTP => {
-                    uri.host().is_some_and(Origin::is_loopback_host)
-                }
+            // Where there is a scheme there is a host. Asking for it would parse the authority, which
+            // costs more than the rest of the stamp.
+            Self::Encrypted => match uri.scheme().map(Scheme::as_str) {
+                Some("https") => true,
+                Some("http") => leads_to_this_machine(uri),
                 _ => false,
             },
-            Self::Only(allowed) => allowed.iter().any(|allowed| allowed.allows(uri)),
+            Self::Only(allowed) => is_among(allowed, uri),
             Self::Any => true,
         }
     }
+}
+
+#[cold]
+fn leads_to_this_machine(uri: &Uri) -> bool {
+    uri.host().is_some_and(Origin::is_loopback_host)
+}
+
+#[inline(never)]
+fn is_among(allowed: &[Allowed], uri: &Uri) -> bool {
+    allowed.iter().any(|allowed| allowed.allows(uri))
 }
 
 impl Allowed {

@@ -62,7 +62,7 @@ impl<I, P, S: Stamp, U> Auth<I, P, S, U> {
         self.inner
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_stamp<B>(&mut self, request: &mut Request<B>) -> Attempt {
         let epoch = self.wiring.cache.cell.epoch();
         match &self.warm {

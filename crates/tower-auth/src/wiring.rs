@@ -34,7 +34,7 @@ pub(crate) enum Attempt {
 
 impl<P, S: Stamp, U> Wiring<P, S, U> {
     /// Stamps the request if the snapshot holds something that may be stamped now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stamp_if_usable<B>(
         &self,
         snapshot: &Snapshot<S>,
@@ -59,7 +59,7 @@ impl<P, S: Stamp, U> Wiring<P, S, U> {
     }
 
     /// Stamps the request with what the snapshot holds.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stamp<B>(&self, snapshot: &Snapshot<S>, request: &mut Request<B>) -> Attempt {
         let Some(held) = &snapshot.held else {
             return Attempt::Wait;
