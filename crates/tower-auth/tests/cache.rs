@@ -77,6 +77,45 @@ async fn it_renews_in_the_background_before_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_credential_in_use_is_renewed_in_time_however_short_its_life() {
+    for lifetime in 3..60 {
+        let source = fresh_tokens(seconds(lifetime));
+        let (cache, _clock) = cache(source.clone());
+        cache.ready().await.unwrap();
+        for _ in 0..1000 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(cache.current().is_some(), "TTL {lifetime} s");
+        }
+        let renewals = &source.calls()[1..];
+        assert!(
+            renewals
+                .iter()
+                .all(|call| call.reason() == Reason::Scheduled)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_comes_into_use_late_is_renewed_all_the_same() {
+    let source = fresh_tokens(seconds(600));
+    let (cache, driver) = TokenCache::builder(source.clone())
+        .clock(TestClock::new())
+        .seed(7)
+        .pair();
+    tokio::spawn(driver);
+    cache.ready().await.unwrap();
+    source.called(2).await;
+    // The second generation lies idle until well after its renewal would have been due.
+    tokio::time::sleep(seconds(400)).await;
+    assert_eq!(source.call_count(), 2);
+    for _ in 0..180 {
+        tokio::time::sleep(seconds(1)).await;
+        assert!(cache.current().is_some());
+    }
+    assert_eq!(source.call_count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn fc_c01_ten_thousand_cold_callers_share_one_fetch() {
     let source = ScriptedSource::new([token("t", seconds(3600)).after(seconds(1))]);
     let cache = TokenCache::builder(source.clone())

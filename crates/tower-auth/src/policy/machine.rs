@@ -364,7 +364,10 @@ impl Machine {
     fn spaced(&self, time: Duration) -> Duration {
         self.last_start.map_or(Duration::ZERO, |start| {
             let allowed = start.saturating_add(self.options.min_spacing());
-            time.saturating_add(self.timeline.until_mono(allowed))
+            match self.timeline.until_mono(allowed) {
+                Duration::ZERO => Duration::ZERO,
+                wait => time.saturating_add(wait),
+            }
         })
     }
 
@@ -398,15 +401,23 @@ impl Machine {
 
     fn idle(&self, now: Now, time: Duration, wake: Option<Duration>) -> Step {
         let end = self.last_moment().filter(|end| *end > time);
-        let wait = match (wake, end) {
-            (Some(wake), Some(end)) => wake.min(end),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => return Step::Idle { until: None },
+        let moments = [wake, end, self.look_for_use(time)];
+        let Some(next) = moments.into_iter().flatten().min() else {
+            return Step::Idle { until: None };
         };
-        let wait = wait.saturating_sub(time).min(self.options.heartbeat());
+        let wait = next.saturating_sub(time).min(self.options.heartbeat());
         Step::Idle {
             until: Some(now.mono.saturating_add(wait)),
         }
+    }
+
+    /// When to look whether a credential that nobody had used is in use by now: at the time of its renewal,
+    /// then each time a quarter of what is left has gone. Stamping tells nobody; it is asked for.
+    fn look_for_use(&self, time: Duration) -> Option<Duration> {
+        let held = self.held.filter(|held| !held.is_used)?;
+        let life = held.life.filter(|life| time < life.safe_end)?;
+        let quarter = (life.safe_end.saturating_sub(time) / 4).max(LOOK);
+        Some(life.refresh_at.max(time.saturating_add(quarter)))
     }
 
     /// The life of an arrival on the timeline, and its whole length. It ends when the first of the clocks
@@ -616,6 +627,9 @@ fn is_forced(reason: Reason) -> bool {
 fn is_for_rejection(pending: Pending) -> bool {
     pending.reason == Reason::Rejected
 }
+
+/// The least time between two looks whether a credential is in use.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The driver keeps the timeout; the machine steps in where the driver's clock stood still.
 const ABANDON_AFTER: Duration = Duration::from_secs(5);
