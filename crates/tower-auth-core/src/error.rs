@@ -50,6 +50,7 @@ struct Inner {
     correlation: Option<String>,
     retry_after: Option<Duration>,
     timed_out: bool,
+    hint: Option<Cow<'static, str>>,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -116,6 +117,7 @@ impl Error {
             correlation: None,
             retry_after: None,
             timed_out: false,
+            hint: None,
             cause: None,
         }))
     }
@@ -200,6 +202,12 @@ impl Error {
         self.0.retry_after
     }
 
+    /// What to try next.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
     /// Whether the time allowed ran out.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
@@ -246,7 +254,8 @@ impl Error {
         self.map(|inner| inner.status = Some(status))
     }
 
-    /// Adds the OAuth `error` code. A code that does not look like one is redacted like a description.
+    /// Adds the OAuth `error` code, after [`redact`] has been over it. A server that may quote a secret
+    /// here wants `redact` with that secret first; so for the sub-codes and the correlation id.
     #[must_use]
     pub fn with_code(self, code: &str) -> Self {
         let code = redact(code, &[]);
@@ -278,6 +287,20 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(self, delay: Duration) -> Self {
         self.map(|inner| inner.retry_after = Some(delay))
+    }
+
+    /// Adds what to try next: a setting to change, a command to run. Without anything secret.
+    ///
+    /// ```
+    /// use tower_auth_core::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::NotConfigured, "VAULT_ADDR is not set").with_hint("set it to the server's URL");
+    /// assert_eq!(error.to_string(), "VAULT_ADDR is not set; set it to the server's URL");
+    /// ```
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        let hint = hint.into();
+        self.map(|inner| inner.hint = Some(hint))
     }
 
     /// Marks that the time allowed ran out.
@@ -337,7 +360,10 @@ impl fmt::Display for Error {
         if separator == ", " {
             f.write_str(")")?;
         }
-        Ok(())
+        match &inner.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
     }
 }
 
