@@ -1,5 +1,7 @@
 //! The steps that are calls of cargo.
 
+use serde_json::Value;
+
 use crate::command::Cargo;
 use crate::report::Outcome;
 use crate::steps::Context;
@@ -65,11 +67,39 @@ pub(crate) fn cost_limits(context: &Context) -> Outcome {
     }
     let cargo =
         Cargo::new("run --quiet --release --locked -p tower-auth-benches --bin cost -- --json");
-    if context.require_real {
-        cargo.arg("--require-real").run()
+    let cargo = if context.require_real {
+        cargo.arg("--require-real")
     } else {
-        cargo.run()
+        cargo
+    };
+    let mut told = Outcome::passed();
+    let outcome = cargo.run_watched(|line| {
+        if let Some(report) = cost_report(line) {
+            told = report;
+        }
+    });
+    // What it tells says more than that it failed.
+    if told.failures.is_empty() {
+        told.and(outcome)
+    } else {
+        told
     }
+}
+
+/// What failed and what was not measured, in the object that the program prints.
+fn cost_report(line: &str) -> Option<Outcome> {
+    let report: Value = serde_json::from_str(line).ok()?;
+    let failed = report.get("failed")?.as_array()?.iter();
+    let skipped = report.get("skipped")?.as_object()?.iter();
+    Some(Outcome {
+        failures: failed
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
+        skipped: skipped
+            .map(|(what, why)| format!("{what}: {}", why.as_str().unwrap_or_default()))
+            .collect(),
+    })
 }
 
 /// Every interleaving of the cache's lock-free parts, under loom.
@@ -122,5 +152,14 @@ mod tests {
         let line = "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out";
         assert_eq!(passed_tests(line), Some(3));
         assert_eq!(passed_tests("test a ... ok"), None);
+    }
+
+    #[test]
+    fn what_a_cost_report_failed_and_skipped_is_told() {
+        let line = r#"{"failed":["a: 2 is over 1"],"skipped":{"b":"no valgrind"},"a":2}"#;
+        let outcome = cost_report(line).unwrap();
+        assert_eq!(outcome.failures, ["a: 2 is over 1"]);
+        assert_eq!(outcome.skipped, ["b: no valgrind"]);
+        assert_eq!(cost_report("warming up"), None);
     }
 }
