@@ -86,12 +86,11 @@ impl fmt::Debug for Clocks {
 #[inline]
 fn coarse_nanos() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    // A clock before 1970 is as good as one at 1970: no credential has ended by then.
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    // A clock before 1970 is as good as one at 1970: no credential has ended by then. One after 2554
+    // wraps round; to find that out costs as much as the rest.
+    let seconds = time.tv_sec.max(0).unsigned_abs();
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds
-        .saturating_mul(NANOS_PER_SECOND)
-        .saturating_add(nanos)
+    seconds.wrapping_mul(NANOS_PER_SECOND).wrapping_add(nanos)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
