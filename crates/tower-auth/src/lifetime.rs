@@ -148,3 +148,153 @@ const FRESH: Duration = Duration::from_secs(60);
 const UNKNOWN: Duration = Duration::from_secs(300);
 /// Ten years: far enough to mean nothing, near enough that it can be added to any date.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WALL: u64 = 1_800_000_000;
+    const HOUR: Duration = Duration::from_secs(3600);
+    const DEFAULT: Duration = Duration::from_secs(300);
+
+    fn jwt(claims: &str) -> String {
+        format!("e30.{}.c2ln", BASE64.encode(claims))
+    }
+
+    fn total(expiry: Expiry, text: Option<&str>, wall: u64) -> Duration {
+        let sent = Now::new(Duration::from_secs(50), Duration::from_secs(wall));
+        match Lifetime::new(expiry, text, sent) {
+            Lifetime::Finite {
+                total,
+                end_mono,
+                end_wall,
+            } => {
+                assert_eq!(end_mono, sent.mono.saturating_add(total));
+                assert_eq!(end_wall, sent.wall.saturating_add(total));
+                total
+            }
+            Lifetime::Never => panic!("never"),
+        }
+    }
+
+    /// The life of a JWT issued at `WALL` for an hour, where the local clock shows `wall`.
+    fn hour_at(wall: u64) -> Duration {
+        let text = jwt(&format!(r#"{{"iat":{WALL},"exp":{}}}"#, WALL + 3600));
+        total(Expiry::AskEvery(DEFAULT), Some(&text), wall)
+    }
+
+    #[test]
+    fn fc_b01_a_fast_clock_never_lengthens_a_life() {
+        assert_eq!(hour_at(WALL), HOUR);
+        assert_eq!(hour_at(WALL + 60), HOUR);
+        assert_eq!(hour_at(WALL + 1800), HOUR / 2);
+        assert_eq!(hour_at(WALL + 86_400), Duration::ZERO);
+        assert_eq!(total(Expiry::In(HOUR), None, WALL + 86_400), HOUR);
+    }
+
+    #[test]
+    fn fc_b02_a_slow_clock_does_not_lengthen_a_life_either() {
+        assert_eq!(hour_at(WALL - 86_400), HOUR);
+        assert_eq!(total(Expiry::In(HOUR), None, WALL - 86_400), HOUR);
+    }
+
+    #[test]
+    fn fc_b03_an_absolute_end_is_counted_from_the_wall_clock_and_never_negative() {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(WALL + 600);
+        assert_eq!(total(Expiry::At(end), None, WALL).as_secs(), 600);
+        assert_eq!(total(Expiry::At(end), None, WALL + 601), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_jwt_that_was_handed_out_before_lives_until_its_own_end() {
+        assert_eq!(hour_at(WALL + 2400).as_secs(), 1200);
+    }
+
+    #[test]
+    fn fc_b12_an_issue_in_the_future_is_a_slow_clock() {
+        let text = jwt(&format!(
+            r#"{{"iat":{},"nbf":{},"exp":{}}}"#,
+            WALL + 30,
+            WALL + 30,
+            WALL + 3630
+        ));
+        assert_eq!(total(Expiry::AskEvery(DEFAULT), Some(&text), WALL), HOUR);
+    }
+
+    #[test]
+    fn fc_b13_the_ends_of_time_do_not_panic() {
+        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+        for wall in [0, WALL, u64::MAX] {
+            for expiry in [
+                Expiry::In(Duration::MAX),
+                Expiry::At(far),
+                Expiry::At(SystemTime::UNIX_EPOCH - HOUR),
+                Expiry::AskEvery(Duration::MAX),
+            ] {
+                assert!(total(expiry, Some("no jwt"), wall) <= LONGEST);
+            }
+        }
+    }
+
+    #[test]
+    fn fc_a22_an_unknown_end_is_never_eternal() {
+        for text in [None, Some("opaque"), Some(jwt("{}").as_str())] {
+            assert_eq!(total(Expiry::AskEvery(DEFAULT), text, WALL), DEFAULT);
+        }
+    }
+
+    #[test]
+    fn fc_a25_a_huge_life_is_cut_to_what_can_be_added_to_a_date() {
+        assert_eq!(total(Expiry::In(Duration::MAX), None, WALL), LONGEST);
+    }
+
+    #[test]
+    fn fc_h07_what_is_no_jwt_is_read_as_none() {
+        let deep = jwt(&format!("{}{}", "[".repeat(5_000), "]".repeat(5_000)));
+        let large = jwt(&format!(
+            r#"{{"exp":{WALL},"x":"{}"}}"#,
+            "x".repeat(LONGEST_PAYLOAD)
+        ));
+        let nested = jwt(r#"{"exp":{"exp":1}}"#);
+        let list = jwt("[1]");
+        let encrypted = "e30.e30.e30.e30.e30";
+        let dots = ".".repeat(100_000);
+        for text in [
+            "",
+            ".",
+            "..",
+            "a.b",
+            "e30.%%.c2ln",
+            "e30.\u{e9}.x",
+            encrypted,
+            &deep,
+            &large,
+            &nested,
+            &list,
+            &dots,
+        ] {
+            assert!(peek_unverified(text).is_none(), "{:.40}", text);
+        }
+    }
+
+    #[test]
+    fn fc_h08_odd_forms_of_exp_are_read_or_ignored() {
+        for (exp, expected) in [
+            ("1800003600", Some(HOUR)),
+            ("1800003600.9", Some(HOUR)),
+            (r#"" 1800003600""#, Some(HOUR)),
+            ("1e300", Some(LONGEST)),
+            ("-1", Some(Duration::ZERO)),
+            ("0", Some(Duration::ZERO)),
+            (r#""soon""#, None),
+            (r#""NaN""#, None),
+            ("null", None),
+            ("true", None),
+            ("[1800003600]", None),
+        ] {
+            let text = jwt(&format!(r#"{{"exp":{exp}}}"#));
+            let life = total(Expiry::AskEvery(DEFAULT), Some(&text), WALL);
+            assert_eq!(life, expected.unwrap_or(DEFAULT), "{exp}");
+        }
+    }
+}

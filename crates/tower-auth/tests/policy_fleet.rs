@@ -449,12 +449,8 @@ impl Fleet {
             .map(|second| u64::from(self.starts.get(second).copied().unwrap_or(0)))
             .collect();
         let mean = starts.iter().sum::<u64>() as f64 / starts.len() as f64;
-        let peak = starts
-            .windows(60)
-            .map(|w| w.iter().sum::<u64>())
-            .max()
-            .unwrap();
-        peak as f64 / 60.0 / mean
+        let peak = starts.windows(60).map(|w| w.iter().sum::<u64>()).max();
+        peak.unwrap_or(0) as f64 / 60.0 / mean
     }
 
     fn starts_between(&self, from: usize, to: usize) -> u64 {
@@ -467,22 +463,19 @@ impl Fleet {
     /// Seconds until less than 5 % of the requests of ten seconds fail, for good. Requests that are not
     /// made one by one are counted as good.
     fn recovery_after(&self, time: Duration) -> u64 {
-        let from = usize::try_from(time.as_secs()).unwrap();
+        let from = time.as_secs() as usize;
         let expected = self.clients.len() as f64 * self.setup.rate * 10.0;
-        let last_bad = (from..self.bad.len())
-            .step_by(10)
-            .filter(|second| {
-                let end = (second + 10).min(self.bad.len());
-                let bad: u32 = self.bad[*second..end].iter().sum();
-                f64::from(bad) >= 0.05 * expected
-            })
-            .last();
+        let last_bad = (from..self.bad.len()).step_by(10).rfind(|second| {
+            let end = (second + 10).min(self.bad.len());
+            let bad: u32 = self.bad[*second..end].iter().sum();
+            f64::from(bad) >= 0.05 * expected
+        });
         last_bad.map_or(0, |second| (second + 10 - from) as u64)
     }
 }
 
 fn add(counts: &mut Vec<u32>, time: Duration) {
-    let second = usize::try_from(time.as_secs()).unwrap();
+    let second = time.as_secs() as usize;
     if counts.len() <= second {
         counts.resize(second + 1, 0);
     }

@@ -135,3 +135,66 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// So many answers that make no sense may be an accident of one proxy.
 const MALFORMED_IN_A_ROW: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bounds of the delay after `failures` failures over `age` seconds.
+    fn check(failure: Failure, failures: u32, standing: Standing, age: u64, low: f64, high: f64) {
+        let mut rng = Rng::with_seed(1);
+        let cap = cap(standing, failure, Duration::from_secs(age));
+        for _ in 0..1_000 {
+            let seen = delay(failure, failures, cap, &mut rng).as_secs_f64();
+            assert!(
+                low - 1e-6 <= seen && seen <= high + 1e-6,
+                "{failure:?} {failures} {standing:?} {age}: {seen}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_delay_doubles_up_to_a_cap_that_depends_on_what_is_left() {
+        let failure = Failure::new(ErrorKind::Unavailable);
+        let usable = |seconds| Standing::Usable(Duration::from_secs(seconds));
+        check(failure, 1, Standing::Unusable, 0, 1.0, 2.0);
+        check(failure, 2, Standing::Unusable, 0, 2.0, 4.0);
+        check(failure, 4, Standing::Unusable, 20, 8.0, 16.0);
+        check(failure, 5, Standing::Unusable, 40, 15.0, 30.0);
+        check(failure, 40, Standing::Unusable, 1_000, 50.0, 100.0);
+        check(failure, u32::MAX, Standing::Unusable, 1 << 40, 150.0, 300.0);
+        check(failure, 9, usable(1_800), 300, 60.0, 120.0);
+        check(failure, 9, usable(100), 300, 12.5, 25.0);
+        check(failure, 9, usable(4), 300, 5.0, 10.0);
+    }
+
+    #[test]
+    fn each_kind_of_failure_has_its_own_pace() {
+        let throttled = Failure {
+            throttled: true,
+            ..Failure::new(ErrorKind::Unavailable)
+        };
+        check(throttled, 1, Standing::Unusable, 0, 5.0, 10.0);
+        check(throttled, 9, Standing::Unusable, 300, 15.0, 30.0);
+        check(Failure::timeout(), 1, Standing::Unusable, 0, 1.5, 2.0);
+        check(
+            Failure::timeout(),
+            20,
+            Standing::Unusable,
+            3_600,
+            225.0,
+            300.0,
+        );
+        for kind in [
+            ErrorKind::Denied,
+            ErrorKind::InvalidConfig,
+            ErrorKind::NotConfigured,
+        ] {
+            check(Failure::new(kind), 1, Standing::Unusable, 0, 1.0, 5.0);
+            check(Failure::new(kind), 2, Standing::Unusable, 3, 15.0, 30.0);
+        }
+        let malformed = Failure::new(ErrorKind::Malformed);
+        check(malformed, 3, Standing::Unusable, 3, 4.0, 8.0);
+        check(malformed, 4, Standing::Unusable, 9, 15.0, 30.0);
+    }
+}

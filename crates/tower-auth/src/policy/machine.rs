@@ -1,3 +1,6 @@
+mod arrival;
+mod flight;
+
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -5,11 +8,10 @@ use tower_auth_core::{ErrorKind, Fingerprint, Reason};
 
 use super::backoff::{Standing, Trouble};
 use super::force::{Forcing, Pending};
-use super::schedule::{Draw, no_progress_delay, refresh_after, safety_margin, shorter_delay};
 use super::timeline::Timeline;
 use super::{
-    Arrival, Facts, Failure, KeepReason, Lifetime, Now, Order, Patience, RefreshOptions, Rejection,
-    Step, Verdict, View,
+    Arrival, Facts, Failure, KeepReason, Now, Patience, RefreshOptions, Rejection, Step, Verdict,
+    View,
 };
 
 /// The rules of one cache. See the [module](super) for how to drive it.
@@ -218,7 +220,7 @@ impl Machine {
             self.record(time, Failure::timeout());
             return Step::Abandon { id: flight.id };
         }
-        match self.next_flight(time) {
+        match self.next_flight(now, time) {
             Some((at, reason)) if at <= time => Step::Fetch(self.launch(now, time, reason)),
             Some((at, _)) => self.idle(now, time, Some(at)),
             None => self.idle(now, time, None),
@@ -256,7 +258,7 @@ impl Machine {
             return Patience::Wait;
         }
         let deadline = time.saturating_add(deadline.saturating_sub(now.mono));
-        match self.next_flight(time) {
+        match self.next_flight(now, time) {
             Some((at, _)) if at > time && self.trouble.is_settled() => Patience::GiveUp,
             Some((at, _)) if at < deadline => Patience::Wait,
             _ => Patience::GiveUp,
@@ -270,7 +272,7 @@ impl Machine {
         let time = self.timeline.time(now);
         self.flight.is_none()
             && self
-                .next_flight(time)
+                .next_flight(now, time)
                 .is_some_and(|(at, _)| time >= at.saturating_add(LATE))
     }
 
@@ -325,239 +327,6 @@ impl Machine {
             let room = (life.safe_end.saturating_sub(time) / 4).min(JUMP_SPREAD);
             life.refresh_at = time.saturating_add(room.mul_f64(self.rng.f64()));
         }
-    }
-
-    /// When the next flight starts, and why.
-    fn next_flight(&self, time: Duration) -> Option<(Duration, Reason)> {
-        let is_usable = self.is_usable(time);
-        let next_try = self.trouble.next_try(is_usable);
-        let forced = self.forcing.pending().map(|pending| {
-            let at = match pending.reason {
-                Reason::Rejected => pending.at.max(next_try),
-                _ => pending.at,
-            };
-            (at, pending.reason)
-        });
-        let regular = match self.held {
-            Some(held) if self.is_fresh(time) => held
-                .life
-                .filter(|_| held.is_used || self.options.keeps_warm())
-                .map(|life| (life.refresh_at.max(next_try), Reason::Scheduled)),
-            // Stale service ends with the outage, so the outage has to be watched.
-            _ if self.demanded.is_some() || self.options.keeps_warm() || is_usable => {
-                let reason = match self.held {
-                    Some(_) => Reason::Expired,
-                    None => Reason::First,
-                };
-                Some((next_try, reason))
-            }
-            _ => None,
-        };
-        let (at, reason) = match (forced, regular) {
-            (Some(forced), Some(regular)) if regular.0 < forced.0 => regular,
-            (forced, regular) => forced.or(regular)?,
-        };
-        Some((at.max(self.spaced(time)), reason))
-    }
-
-    /// The first moment at which the spacing allows a flight.
-    fn spaced(&self, time: Duration) -> Duration {
-        self.last_start.map_or(Duration::ZERO, |start| {
-            let allowed = start.saturating_add(self.options.min_spacing());
-            match self.timeline.until_mono(allowed) {
-                Duration::ZERO => Duration::ZERO,
-                wait => time.saturating_add(wait),
-            }
-        })
-    }
-
-    fn launch(&mut self, now: Now, time: Duration, reason: Reason) -> Order {
-        // A renewal for another reason serves whoever asked out of turn just as well.
-        let reason = self.forcing.pending().map_or(reason, |pending| {
-            self.forcing.start(time, &mut self.rng);
-            pending.reason
-        });
-        self.flights = self.flights.saturating_add(1);
-        self.last_start = Some(now.mono);
-        let timeout = match self.trouble.last() {
-            Some(last) if last.timed_out => self.options.fetch_timeout().saturating_mul(2),
-            _ => self.options.fetch_timeout(),
-        };
-        self.flight = Some(Flight {
-            id: self.flights,
-            reason,
-            start: time,
-            timeout,
-        });
-        let remaining = self.held.and_then(|held| held.life).map(|life| life.end);
-        Order {
-            id: self.flights,
-            reason,
-            timeout,
-            sent: now,
-            min_remaining: remaining.map_or(Duration::ZERO, |end| end.saturating_sub(time)),
-        }
-    }
-
-    fn idle(&self, now: Now, time: Duration, wake: Option<Duration>) -> Step {
-        let end = self.last_moment().filter(|end| *end > time);
-        let moments = [wake, end, self.look_for_use(time)];
-        let Some(next) = moments.into_iter().flatten().min() else {
-            return Step::Idle { until: None };
-        };
-        let wait = next.saturating_sub(time).min(self.options.heartbeat());
-        Step::Idle {
-            until: Some(now.mono.saturating_add(wait)),
-        }
-    }
-
-    /// When to look whether a credential that nobody had used is in use by now: at the time of its renewal,
-    /// then each time a quarter of what is left has gone. Stamping tells nobody; it is asked for.
-    fn look_for_use(&self, time: Duration) -> Option<Duration> {
-        let held = self.held.filter(|held| !held.is_used)?;
-        let life = held.life.filter(|life| time < life.safe_end)?;
-        let quarter = (life.safe_end.saturating_sub(time) / 4).max(LOOK);
-        Some(life.refresh_at.max(time.saturating_add(quarter)))
-    }
-
-    /// The life of an arrival on the timeline, and its whole length. It ends when the first of the clocks
-    /// says so, counted from the order.
-    fn life(
-        &self,
-        now: Now,
-        time: Duration,
-        lifetime: Lifetime,
-        flight: Option<Flight>,
-    ) -> Option<(Life, Duration)> {
-        let Lifetime::Finite {
-            total,
-            end_mono,
-            end_wall,
-        } = lifetime
-        else {
-            return None;
-        };
-        let age = flight.map_or(Duration::ZERO, |flight| time.saturating_sub(flight.start));
-        let left = end_mono
-            .saturating_sub(now.mono)
-            .min(end_wall.saturating_sub(now.wall))
-            .min(total.saturating_sub(age));
-        let end = time.saturating_add(left);
-        let life = Life {
-            end,
-            safe_end: end.saturating_sub(safety_margin(total)).max(time),
-            refresh_at: end,
-        };
-        // What is left of nothing is not usable, whatever the margin.
-        let life = if left.is_zero() {
-            Life {
-                safe_end: time,
-                ..life
-            }
-        } else {
-            life
-        };
-        Some((life, total))
-    }
-
-    /// Why an arrival that has not run out should not take the place of what is held.
-    fn objection(
-        &self,
-        time: Duration,
-        arrival: &Arrival,
-        life: Option<(Life, Duration)>,
-        flight: Option<Flight>,
-    ) -> Option<KeepReason> {
-        // With nothing to lose the API decides, not its past.
-        let held = self.held.filter(|_| self.is_fresh(time))?;
-        let end = |life: Option<Life>| life.map_or(Duration::MAX, |life| life.end);
-        let (held_end, new_end) = (end(held.life), end(life.map(|(life, _)| life)));
-        let is_same = arrival.fingerprint == held.fingerprint;
-        if let Some(rejected) = held.rejected.filter(|_| is_same) {
-            return Some(match flight {
-                Some(flight) if flight.start < rejected => KeepReason::Predates,
-                _ => KeepReason::Refused,
-            });
-        }
-        if self.forcing.is_refused(arrival.fingerprint) {
-            return Some(KeepReason::Refused);
-        }
-        if is_same {
-            let is_longer = new_end > held_end.saturating_add(PROGRESS);
-            return (!is_longer).then_some(KeepReason::SameAgain);
-        }
-        let is_wanted =
-            held.rejected.is_some() || flight.is_some_and(|flight| flight.reason == Reason::Forced);
-        (new_end < held_end && !is_wanted).then_some(KeepReason::EndsEarlier)
-    }
-
-    /// What is held stays: asks again later, and not in a loop.
-    fn postpone(&mut self, time: Duration, reason: KeepReason, total: Option<Duration>) {
-        self.no_progress = self.no_progress.saturating_add(1);
-        self.demanded = None;
-        let Some(life) = self.held.as_mut().and_then(|held| held.life.as_mut()) else {
-            return;
-        };
-        let remaining = life.safe_end.saturating_sub(time);
-        let delay = match (reason, total) {
-            (KeepReason::EndsEarlier, Some(total)) => shorter_delay(remaining, total),
-            _ => no_progress_delay(remaining),
-        };
-        life.refresh_at = life.refresh_at.max(time.saturating_add(delay));
-    }
-
-    fn publish(
-        &mut self,
-        time: Duration,
-        arrival: Arrival,
-        life: Option<(Life, Duration)>,
-        flight: Option<Flight>,
-    ) -> u64 {
-        let is_forced = flight.is_some_and(|flight| is_forced(flight.reason));
-        let is_after_outage = self
-            .trouble
-            .since()
-            .is_some_and(|since| time.saturating_sub(since) >= LONG_STREAK);
-        let draw = if self.held.is_none() || is_forced || is_after_outage {
-            Draw::Residual
-        } else {
-            Draw::Regular
-        };
-        let life = life.map(|(life, total)| {
-            let after = refresh_after(total, arrival.hint, draw, &self.options, &mut self.rng);
-            let issued = life.end.saturating_sub(total);
-            Life {
-                refresh_at: issued.saturating_add(after),
-                ..life
-            }
-        });
-        let same = self
-            .held
-            .filter(|held| held.fingerprint == arrival.fingerprint);
-        let held = match same {
-            Some(held) => Held {
-                life,
-                is_used: false,
-                ..held
-            },
-            None => {
-                self.generations = self.generations.saturating_add(1);
-                Held {
-                    generation: self.generations,
-                    fingerprint: arrival.fingerprint,
-                    life,
-                    is_used: false,
-                    rejected: None,
-                    is_accepted: false,
-                }
-            }
-        };
-        self.held = Some(held);
-        self.trouble.clear();
-        self.forcing.withdraw();
-        self.demanded = None;
-        self.no_progress = 0;
-        held.generation
     }
 
     fn record(&mut self, time: Duration, failure: Failure) {
@@ -628,13 +397,7 @@ fn is_for_rejection(pending: Pending) -> bool {
     pending.reason == Reason::Rejected
 }
 
-/// The least time between two looks whether a credential is in use.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// The driver keeps the timeout; the machine steps in where the driver's clock stood still.
 const ABANDON_AFTER: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_secs(5);
 const JUMP_SPREAD: Duration = Duration::from_secs(30);
-const LONG_STREAK: Duration = Duration::from_secs(60);
-/// Ends that differ by less are the same end, rounded.
-const PROGRESS: Duration = Duration::from_secs(1);

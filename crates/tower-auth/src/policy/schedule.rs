@@ -95,3 +95,80 @@ fn drawn(low: Duration, high: Duration, total: Duration, draw: Draw, rng: &mut R
 }
 
 const REDRAWS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::super::Profile;
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn draws(total: Duration, hint: Option<RefreshHint>, draw: Draw, profile: Profile) -> Vec<f64> {
+        let options = RefreshOptions::new().with_profile(profile);
+        let mut rng = Rng::with_seed(1);
+        (0..10_000)
+            .map(|_| {
+                let after = refresh_after(total, hint, draw, &options, &mut rng);
+                after.as_secs_f64() / total.as_secs_f64()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn regular_draws_fill_the_interval_of_the_profile() {
+        let custom = Profile::Custom { from: 0.3, to: 0.4 };
+        for (profile, from, to) in [
+            (Profile::Resilient, 0.45, 0.55),
+            (Profile::Frugal, 0.75, 0.85),
+            (custom, 0.3, 0.4),
+        ] {
+            let draws = draws(HOUR, None, Draw::Regular, profile);
+            let within = |part: f64| from - 1e-9 <= part && part <= to + 1e-9;
+            assert!(draws.iter().all(|part| within(*part)));
+            assert!(draws.iter().any(|part| *part < from + 0.01));
+            assert!(draws.iter().any(|part| *part > to - 0.01));
+        }
+    }
+
+    #[test]
+    fn residual_draws_are_spread_evenly_from_a_twentieth_on() {
+        let draws = draws(HOUR, None, Draw::Residual, Profile::Resilient);
+        assert!(draws.iter().all(|part| (0.05..=0.55).contains(part)));
+        let early = draws.iter().filter(|part| **part < 0.25).count();
+        // 0.2 of the 0.45 or so over which the law is flat.
+        assert!((4_200..4_800).contains(&early), "{early}");
+    }
+
+    #[test]
+    fn fc_a25_a_life_beyond_the_limit_is_renewed_within_a_day() {
+        let year = Duration::from_secs(365 * 24 * 3600);
+        for hint in [
+            None,
+            Some(RefreshHint::In(year / 2)),
+            Some(RefreshHint::BeforeEnd(HOUR)),
+        ] {
+            let draws = draws(year, hint, Draw::Regular, Profile::Resilient);
+            assert!(draws.iter().all(|part| part * 365.0 < 1.11), "{hint:?}");
+        }
+    }
+
+    #[test]
+    fn the_margin_is_a_twentieth_and_ten_seconds_at_most() {
+        for (total, margin) in [(0, 0), (20, 1_000), (200, 10_000), (86_400, 10_000)] {
+            let seen = safety_margin(Duration::from_secs(total));
+            assert_eq!(seen, Duration::from_millis(margin), "{total}");
+        }
+    }
+
+    #[test]
+    fn the_pace_without_progress_is_a_tenth_of_what_is_left_within_bounds() {
+        for (remaining, delay) in [(0, 10), (50, 10), (300, 30), (36_000, 60)] {
+            let seen = no_progress_delay(Duration::from_secs(remaining));
+            assert_eq!(seen, Duration::from_secs(delay), "{remaining}");
+        }
+        for (remaining, total, delay) in [(36_000, 600, 18_000), (1_000, 900, 100), (30, 60, 10)] {
+            let seen = shorter_delay(Duration::from_secs(remaining), Duration::from_secs(total));
+            assert_eq!(seen, Duration::from_secs(delay), "{remaining} {total}");
+        }
+    }
+}

@@ -76,12 +76,6 @@ impl Timeline {
             .map_or(time, |seen| time.saturating_sub(seen.slept))
     }
 
-    /// How long until the monotonic clock shows `mono`, as of the last observation.
-    pub(super) fn until_mono(&self, mono: Duration) -> Duration {
-        self.seen
-            .map_or(Duration::ZERO, |seen| mono.saturating_sub(seen.mono))
-    }
-
     /// When the wall clock will show `time`, if nothing jumps.
     pub(super) fn wall_at(&self, time: Duration) -> Duration {
         let Some(seen) = self.seen else {
