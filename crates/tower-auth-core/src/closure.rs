@@ -13,7 +13,7 @@ use crate::{
 /// use tower_auth_core::{Fetch, Token, source_fn};
 ///
 /// let source = source_fn(|_cx: Fetch| async {
-///     Ok(Token::bearer("eyJ…").expires_in(Duration::from_secs(600)))
+///     Ok(Token::bearer("an-access-token").expires_in(Duration::from_secs(600)))
 /// })
 /// .named("my broker");
 /// # let _ = source;
@@ -38,7 +38,7 @@ where
 /// ```
 /// use tower_auth_core::bearer_fn;
 ///
-/// let source = bearer_fn(|| async { Ok("eyJ…") });
+/// let source = bearer_fn(|| async { Ok("an-access-token") });
 /// # let _ = source;
 /// ```
 pub fn bearer_fn<S, F, Fut>(fetch: F) -> BearerFn<F>

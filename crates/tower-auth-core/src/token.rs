@@ -17,7 +17,7 @@ use crate::{Credential, Expiry, Fingerprint, RefreshHint, Secret};
 /// use http::HeaderName;
 /// use tower_auth_core::{HeaderMode, Token};
 ///
-/// let token = Token::bearer("eyJ…")
+/// let token = Token::bearer("an-access-token")
 ///     .expires_in(Duration::from_secs(3600))
 ///     .with_header(HeaderName::from_static("anthropic-beta"), "oauth-2025-04-20", HeaderMode::MergeList);
 /// let key = Token::in_header(HeaderName::from_static("x-api-key"), "…").never_expires();

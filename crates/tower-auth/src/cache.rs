@@ -32,7 +32,7 @@ use crate::shared::{Settings, Shared};
 /// use tower_auth::{Fetch, Token, TokenCache, source_fn};
 ///
 /// let cache = TokenCache::new(source_fn(|_cx: Fetch| async {
-///     Ok(Token::bearer("eyJ…").expires_in(Duration::from_secs(600)))
+///     Ok(Token::bearer("an-access-token").expires_in(Duration::from_secs(600)))
 /// }));
 /// cache.ready().await?;
 /// assert_eq!(cache.health().generation(), 1);
