@@ -13,18 +13,20 @@ use hyper_util::rt::TokioExecutor;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_auth::{AuthLayer, BoxError};
 use tower_auth_examples::Target;
-use tower_auth_io::{SystemEnv, Transport, World};
+use tower_auth_io::{SystemEnv, World};
 use tower_auth_oauth::{ClientAuth, ClientCredentials, TokenEndpoint};
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let target = Target::find(&SystemEnv).await?;
+
+    // The client that one has anyway.
     let https = HttpsConnectorBuilder::new().with_native_roots()?;
     let https = https.https_or_http().enable_http1().build();
     let hyper = Client::builder(TokioExecutor::new()).build(https);
 
-    let world = World::new(Transport::from_http(hyper.clone()));
-    let endpoint = TokenEndpoint::new(&target.token_url, &world)?;
+    // Where tokens come from.
+    let endpoint = TokenEndpoint::new(&target.token_url, &World::system()?)?;
     let auth = ClientAuth::secret_basic(&target.client_id, target.client_secret.clone())?;
     let source = ClientCredentials::new(endpoint, auth);
 

@@ -50,7 +50,7 @@ async fn a_short_run_keeps_every_promise() {
     assert!(number("failed_fetches") >= 1, "{summary}");
     assert!(number("revoked_sent") >= 1, "{summary}");
     let by_reason = &summary["fetches_by_reason"];
-    for reason in ["first", "rejected"] {
+    for reason in ["first", "scheduled", "rejected"] {
         assert!(by_reason[reason].as_u64() >= Some(1), "{reason}: {summary}");
     }
 }

@@ -109,7 +109,7 @@ async fn drive(options: Options, bar: &ProgressBar) -> Result<Summary, BoxError>
         let limit = options.run_time() + GRACE;
         let all = async {
             tokio::join!(
-                scenario::play(&issuer, &timeline, options.token_lifetime()),
+                scenario::play(&issuer, &timeline, options.beat()),
                 tokio::time::sleep(options.run_time()),
             )
         };
@@ -121,8 +121,6 @@ async fn drive(options: Options, bar: &ProgressBar) -> Result<Summary, BoxError>
     };
     let tally = traffic.stop().await?;
     timeline.record(Event::TrafficStopped);
-    let seen = api.seen();
-    let ledger = issuer.ledger();
     if played.is_err() {
         let latest = timeline.latest();
         return Err(format!(
@@ -131,11 +129,10 @@ async fn drive(options: Options, bar: &ProgressBar) -> Result<Summary, BoxError>
         )
         .into());
     }
+    // The accounts are closed here: what the measurement sends and fetches is not part of them.
+    let summary = Summary::new(options, &timeline, &tally, api.seen(), &issuer.ledger());
     bar.set_message("measuring the cost of a request");
-    let cost = cost::measure(&layer, &hyper, &url).await?;
-    Ok(Summary::new(
-        options, &timeline, &tally, seen, &ledger, cost,
-    ))
+    Ok(summary.with_cost(cost::measure(&layer, &hyper, &url).await?))
 }
 
 /// Keeps the bar up to date until it is dropped.

@@ -59,6 +59,11 @@ impl Options {
         (self.run_time().as_secs_f64() / (2.0 * self.token_lifetime().as_secs_f64())).min(1.0)
     }
 
+    /// How long something lasts that is to be seen.
+    pub(crate) fn beat(&self) -> Duration {
+        (self.run_time() / 20).min(Duration::from_secs(1))
+    }
+
     pub(crate) fn run_time(&self) -> Duration {
         Duration::from_secs(self.seconds.into())
     }

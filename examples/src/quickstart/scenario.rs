@@ -6,11 +6,12 @@ use crate::Issuer;
 /// What goes wrong while traffic runs: an outage of the token endpoint, then a revoked token.
 ///
 /// Each step waits for what it needs to have happened, not for a moment, so that a slow machine makes
-/// the run longer and not different.
-pub(crate) async fn play(issuer: &Issuer, timeline: &Timeline, token_lifetime: Duration) {
+/// the run longer and not different. Only what is to be seen for a while lasts for a `beat` or a part
+/// of one.
+pub(crate) async fn play(issuer: &Issuer, timeline: &Timeline, beat: Duration) {
     // One renewal in peace.
     issuer.wait_until(|ledger| ledger.issued >= 2).await;
-    tokio::time::sleep(token_lifetime / 60).await;
+    tokio::time::sleep(beat / 4).await;
 
     issuer.take_down();
     timeline.record(Event::IssuerDown);
@@ -19,7 +20,7 @@ pub(crate) async fn play(issuer: &Issuer, timeline: &Timeline, token_lifetime: D
     issuer
         .wait_until(|ledger| ledger.dropped > before.dropped)
         .await;
-    tokio::time::sleep(token_lifetime / 20).await;
+    tokio::time::sleep(beat / 2).await;
     issuer.bring_up();
     timeline.record(Event::IssuerUp {
         dropped: issuer.ledger().dropped,
@@ -29,10 +30,10 @@ pub(crate) async fn play(issuer: &Issuer, timeline: &Timeline, token_lifetime: D
         .await;
 
     // The callers use the token for a moment before it is taken away.
-    tokio::time::sleep(token_lifetime / 10).await;
+    tokio::time::sleep(beat).await;
     let nth = issuer.ledger().issued;
     issuer.revoke(nth);
     timeline.record(Event::TokenRevoked { nth });
     issuer.wait_until(|ledger| ledger.issued > nth).await;
-    tokio::time::sleep(token_lifetime / 10).await;
+    tokio::time::sleep(beat).await;
 }

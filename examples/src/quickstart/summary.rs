@@ -43,7 +43,7 @@ pub(crate) struct Summary {
     duration: Duration,
     concurrency: u32,
     token_lifetime_seconds: u64,
-    cost: Cost,
+    cost: Option<Cost>,
     timeline: Vec<Entry>,
 }
 
@@ -54,7 +54,6 @@ impl Summary {
         tally: &Tally,
         seen: Seen,
         ledger: &Ledger,
-        cost: Cost,
     ) -> Self {
         let entries = timeline.entries();
         let mut fetches_by_reason = BTreeMap::new();
@@ -86,9 +85,14 @@ impl Summary {
             duration: entries.last().map_or(Duration::ZERO, |entry| entry.at),
             concurrency: options.concurrency,
             token_lifetime_seconds: options.token_lifetime().as_secs(),
-            cost,
+            cost: None,
             timeline: entries,
         }
+    }
+
+    pub(crate) fn with_cost(mut self, cost: Cost) -> Self {
+        self.cost = Some(cost);
+        self
     }
 
     /// One sentence for each promise that was not kept.
@@ -126,55 +130,44 @@ impl fmt::Display for Summary {
             writeln!(f, "{entry}")?;
         }
         writeln!(f, "\nsummary")?;
-        let mut row = |name: &str, value: &dyn fmt::Display| writeln!(f, "  {name:<40} {value}");
+        let mut row = |name: &str, value: &dyn fmt::Display| writeln!(f, "  {name:<42} {value}");
         let seconds = self.duration.as_secs_f64();
-        let rate = self.requests as f64 / seconds.max(0.001);
-        let requests = self.requests;
         row(
             "requests sent",
-            &format_args!("{requests} in {seconds:.1} s, {rate:.0} per second"),
+            &format_args!(
+                "{} in {seconds:.1} s, {:.0} per second",
+                self.requests,
+                self.requests as f64 / seconds.max(0.001)
+            ),
         )?;
         let reasons: Vec<_> = self
             .fetches_by_reason
             .iter()
             .map(|(reason, count)| format!("{count} {reason}"))
             .collect();
-        let (fetches, failed) = (self.fetches, self.failed_fetches);
         row(
             "tokens fetched",
-            &format_args!(
-                "{fetches} ({}), {failed} attempts failed",
-                reasons.join(", ")
-            ),
+            &format_args!("{}: {}", self.fetches, reasons.join(", ")),
         )?;
+        row("  attempts that got none", &self.failed_fetches)?;
         row(
-            "fetches at the same time, at most",
+            "  attempts at the same time, at most",
             &self.max_inflight_fetches,
         )?;
-        let expired = self.expired_sent;
-        row(
-            "requests with an expired token",
-            &format_args!("{expired}, as the API has seen"),
-        )?;
-        let healed = self.api_401.saturating_sub(self.caller_401);
-        row(
-            "requests with the revoked token",
-            &format_args!(
-                "{}, of which {healed} were sent again with a new one",
-                self.revoked_sent
-            ),
-        )?;
+        row("seen by the API with an expired token", &self.expired_sent)?;
+        row("seen by the API with the revoked token", &self.revoked_sent)?;
+        row("401s that the API sent", &self.api_401)?;
         row("401s that reached a caller", &self.caller_401)?;
         row("errors that reached a caller", &self.caller_errors)?;
         row(
             "cold start, until every worker is served",
             &millis(self.cold_start),
         )?;
-        row(
-            "longest wait for an answer after that",
-            &millis(self.longest_wait),
-        )?;
-        self.cost.fmt(f)
+        row("longest wait after that", &millis(self.longest_wait))?;
+        if let Some(cost) = &self.cost {
+            cost.fmt(f)?;
+        }
+        Ok(())
     }
 }
 

@@ -148,7 +148,7 @@ impl fmt::Display for Event {
             Self::IssuerUp { dropped } => {
                 write!(
                     f,
-                    "the token endpoint is back, {dropped} fetches got no answer"
+                    "the token endpoint is back; fetches that got no answer: {dropped}"
                 )
             }
             Self::TokenRevoked { nth } => {
