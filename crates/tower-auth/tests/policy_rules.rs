@@ -764,3 +764,53 @@ fn fc_e11_absurd_options_neither_spin_nor_stop() {
         }
     }
 }
+
+#[test]
+fn fc_b02_a_nap_during_the_flight_counts_even_after_the_clock_is_set_back() {
+    let mut bench = Bench::new(1);
+    bench.machine.demand(bench.now);
+    let order = bench.fetch();
+    for step in [20.0, -20.0] {
+        bench.now.wall = secs(bench.now.wall.as_secs_f64() + step);
+        assert!(matches!(bench.machine.step(bench.now), Step::Idle { .. }));
+    }
+    let verdict = bench.land(order, "a", 15.0);
+    assert_eq!(verdict, Verdict::Keep(KeepReason::ExpiredOnArrival));
+}
+
+#[test]
+fn fc_c18_time_alone_does_not_end_a_streak_of_refusals() {
+    let mut bench = Bench::holding("a", 86_400.0, 1);
+    for generation in 1..=5 {
+        bench.wait(700.0);
+        assert_eq!(
+            bench.machine.rejected(bench.now, generation),
+            Rejection::Renewing
+        );
+        let (_, order) = bench.next_fetch(10.0).unwrap();
+        bench.land(order, &format!("{generation}"), 86_400.0);
+    }
+    assert_eq!(bench.machine.facts().force_streak, 5);
+    bench.wait(20.0);
+    let rejection = bench.machine.rejected(bench.now, 6);
+    assert!(
+        matches!(rejection, Rejection::CoolingDown { .. }),
+        "{rejection:?}"
+    );
+}
+
+#[test]
+fn fc_c18_a_renewal_that_worked_ends_the_streak_after_a_while() {
+    let mut bench = Bench::holding("a", 86_400.0, 1);
+    for generation in 1..=5 {
+        bench.wait(700.0);
+        bench.machine.accepted(bench.now, generation);
+        assert_eq!(
+            bench.machine.rejected(bench.now, generation),
+            Rejection::Renewing
+        );
+        let (_, order) = bench.next_fetch(10.0).unwrap();
+        bench.land(order, &format!("{generation}"), 86_400.0);
+        assert_eq!(bench.machine.facts().force_streak, 1);
+    }
+}
