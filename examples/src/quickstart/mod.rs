@@ -142,7 +142,7 @@ async fn show_progress(
     timeline: &Timeline,
     tally: &Tally,
 ) -> std::convert::Infallible {
-    if let Ok(style) = ProgressStyle::with_template("{bar:24} {elapsed_precise} {msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:20} {elapsed} {wide_msg}") {
         bar.set_style(style);
     }
     bar.set_length(u64::from(options.seconds) * 10);
