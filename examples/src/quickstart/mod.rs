@@ -121,18 +121,19 @@ async fn drive(options: Options, bar: &ProgressBar) -> Result<Summary, BoxError>
     };
     let tally = traffic.stop().await?;
     timeline.record(Event::TrafficStopped);
-    if played.is_err() {
-        let latest = timeline.latest();
-        return Err(format!(
-            "after {} s it still waited for what follows on \"{latest}\"",
-            (options.run_time() + GRACE).as_secs()
-        )
-        .into());
-    }
     // The accounts are closed here: what the measurement sends and fetches is not part of them.
     let summary = Summary::new(options, &timeline, &tally, api.seen(), &issuer.ledger());
+    if played.is_err() {
+        let limit = (options.run_time() + GRACE).as_secs();
+        return Ok(summary.with_unfinished(format!(
+            "the run was not through within {limit} s, the timeline shows how far it came"
+        )));
+    }
     bar.set_message("measuring the cost of a request");
-    Ok(summary.with_cost(cost::measure(&layer, &hyper, &url).await?))
+    Ok(match cost::measure(&layer, &hyper, &url).await {
+        Ok(cost) => summary.with_cost(cost),
+        Err(error) => summary.with_unfinished(format!("the cost could not be measured: {error}")),
+    })
 }
 
 /// Keeps the bar up to date until it is dropped.

@@ -11,7 +11,7 @@ use super::traffic::Tally;
 use crate::{Ledger, Seen};
 
 /// What a run has shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Summary {
     /// Requests that callers sent.
     requests: u64,
@@ -43,6 +43,8 @@ pub(crate) struct Summary {
     duration: Duration,
     concurrency: u32,
     token_lifetime_seconds: u64,
+    /// What the run did not get to.
+    unfinished: Option<String>,
     cost: Option<Cost>,
     timeline: Vec<Entry>,
 }
@@ -85,6 +87,7 @@ impl Summary {
             duration: entries.last().map_or(Duration::ZERO, |entry| entry.at),
             concurrency: options.concurrency,
             token_lifetime_seconds: options.token_lifetime().as_secs(),
+            unfinished: None,
             cost: None,
             timeline: entries,
         }
@@ -95,9 +98,14 @@ impl Summary {
         self
     }
 
+    pub(crate) fn with_unfinished(mut self, what: String) -> Self {
+        self.unfinished = Some(what);
+        self
+    }
+
     /// One sentence for each promise that was not kept.
     pub(crate) fn broken_promises(&self) -> Vec<String> {
-        let mut broken = Vec::new();
+        let mut broken: Vec<_> = self.unfinished.iter().cloned().collect();
         if self.expired_sent > 0 {
             let count = self.expired_sent;
             broken.push(format!(
@@ -173,4 +181,42 @@ impl fmt::Display for Summary {
 
 fn millis(time: Duration) -> String {
     format!("{:.0} ms", time.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_broken_promise_is_named() {
+        let kept = Summary {
+            requests: 10,
+            revoked_sent: 2,
+            api_401: 2,
+            failed_fetches: 1,
+            max_inflight_fetches: 1,
+            ..Summary::default()
+        };
+        assert_eq!(kept.broken_promises(), Vec::<String>::new());
+
+        let broken = Summary {
+            expired_sent: 1,
+            caller_401: 2,
+            caller_errors: 3,
+            first_caller_error: Some("no route".to_owned()),
+            max_inflight_fetches: 4,
+            ..kept
+        }
+        .with_unfinished("it was not done".to_owned());
+        assert_eq!(
+            broken.broken_promises(),
+            [
+                "it was not done",
+                "1 requests reached the API with an expired token",
+                "2 answers with status 401 reached a caller",
+                "3 requests failed, the first one with: no route",
+                "4 fetches ran at the same time",
+            ]
+        );
+    }
 }
