@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod cause;
+mod claims;
 #[cfg(feature = "hyper")]
 mod client;
 mod clock;
@@ -16,8 +17,11 @@ mod process;
 mod random;
 mod retry_after;
 mod transport;
+#[cfg(all(unix, feature = "unix"))]
+mod unix;
 mod world;
 
+pub use claims::UnverifiedClaims;
 #[cfg(feature = "hyper")]
 pub use client::Client;
 pub use clock::{ManualClock, SystemClock};
@@ -32,4 +36,6 @@ pub use process::SystemRun;
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use retry_after::retry_after;
 pub use transport::Transport;
+#[cfg(all(unix, feature = "unix"))]
+pub use unix::UnixClient;
 pub use world::World;

@@ -157,7 +157,7 @@ where
     }
 }
 
-fn too_large(limit: usize) -> Error {
+pub(crate) fn too_large(limit: usize) -> Error {
     Error::new(
         ErrorKind::Malformed,
         format!("the answer is larger than the body limit of {limit} bytes"),
