@@ -193,8 +193,15 @@ impl Stamp for Headers {
         headers.get(&prepared.name)
     }
 
+    /// Removes the headers that go with the credential as well, unless they are lists, which others add
+    /// to too.
     fn clear(&self, prepared: &PreparedHeaders, headers: &mut HeaderMap) {
         headers.remove(&prepared.name);
+        for extra in &prepared.extras {
+            if extra.mode == HeaderMode::Replace {
+                headers.remove(&extra.name);
+            }
+        }
     }
 }
 

@@ -207,3 +207,61 @@ const NOBODY: NonZeroU64 = match NonZeroU64::new(1 << NUMBER_SHIFT) {
     None => NonZeroU64::MAX,
 };
 const REMEMBERED_DEPARTURES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Registry {
+        Registry {
+            next: FIRST_NUMBER,
+            entries: BTreeMap::new(),
+            departed: VecDeque::new(),
+        }
+    }
+
+    fn entry() -> Entry {
+        let cache: Weak<Shared<&'static str, crate::Headers>> = Weak::new();
+        Entry {
+            cache,
+            source: "test".into(),
+            refused: None,
+            receipts_always: false,
+        }
+    }
+
+    fn watch(number: u64) -> NonZeroU64 {
+        NonZeroU64::new(number << NUMBER_SHIFT).unwrap()
+    }
+
+    #[test]
+    fn an_entry_outlives_its_departure_by_a_few_others_and_no_more() {
+        let mut registry = empty();
+        let first = registry.add(entry());
+        registry.depart(watch(first));
+        for _ in 1..REMEMBERED_DEPARTURES {
+            let number = registry.add(entry());
+            assert!(registry.depart(watch(number)).is_none());
+        }
+        assert!(registry.entry(watch(first)).is_some());
+        let last = registry.add(entry());
+        assert!(registry.depart(watch(last)).is_some());
+        assert!(registry.entry(watch(first)).is_none());
+        assert_eq!(registry.entries.len(), REMEMBERED_DEPARTURES);
+    }
+
+    #[test]
+    fn no_entry_has_the_number_of_a_request_without_a_stamp() {
+        let mut registry = empty();
+        let first = registry.add(entry());
+        assert_ne!(watch(first), NOBODY);
+        assert!(registry.entry(NOBODY).is_none());
+        assert!(!Ticket::NONE.concerns(StatusCode::OK));
+    }
+
+    #[test]
+    fn a_ticket_is_sixteen_bytes_and_leaves_a_niche() {
+        assert_eq!(size_of::<Ticket>(), 16);
+        assert_eq!(size_of::<Option<Ticket>>(), 16);
+    }
+}

@@ -25,6 +25,9 @@ use crate::{Fail, Headers};
 ///
 /// Readiness is the inner service's alone. That there is no credential is not "this service is not
 /// ready": it may concern one request and not the next.
+///
+/// A service that is called more than once keeps the credential that it stamped last, and so does one
+/// that is idle, until its next call. Drop idle services if old credentials must be gone from memory.
 pub struct Auth<I, P, S: Stamp = Headers, U = Fail> {
     inner: I,
     wiring: Arc<Wiring<P, S, U>>,
@@ -335,3 +338,29 @@ impl<I: fmt::Debug, P, S: Stamp, U> fmt::Debug for Auth<I, P, S, U> {
 
 /// How often a credential may end while the inner service becomes ready before the request is given up.
 const ROUNDS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use tower::{Layer, ServiceExt, service_fn};
+    use tower_auth_core::Token;
+
+    use super::*;
+    use crate::AuthLayer;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_second_call_keeps_the_snapshot_and_a_clone_starts_without() {
+        let layer =
+            AuthLayer::new(Token::bearer("t").expires_in(std::time::Duration::from_secs(60)));
+        layer.cache().ready().await.unwrap();
+        let mut client = layer.layer(service_fn(|_: Request<()>| async {
+            Ok::<_, BoxError>(Response::new(()))
+        }));
+        let request = || Request::get("https://a.test/").body(()).unwrap();
+        client.ready().await.unwrap().call(request()).await.unwrap();
+        assert!(client.warm.is_none() && client.seen != 0);
+        client.ready().await.unwrap().call(request()).await.unwrap();
+        assert!(client.warm.is_some());
+        let clone = client.clone();
+        assert!(clone.warm.is_none() && clone.seen == 0);
+    }
+}
