@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod api_key;
+mod assertion;
+mod auth_token;
+mod base_url;
+mod federation;
+mod identity_token;
+mod text;
+mod token_endpoint;
+mod vars;
+
+pub use api_key::{ApiKey, ApiKeyHeader};
+pub use auth_token::AuthToken;
+pub use base_url::DEFAULT_BASE_URL;
+pub use federation::Federation;
+pub use identity_token::IdentityToken;
