@@ -1,0 +1,626 @@
+use std::fmt;
+use std::time::Duration;
+
+use tower_auth_core::{BoxTokenSource, Description, Error, ErrorKind, Fetch, Secret, TokenSource};
+use tower_auth_io::{TokenFile, World};
+
+use crate::answer::Refusal;
+use crate::body::Body;
+use crate::lease::Lease;
+use crate::server::Call;
+use crate::wrapped::{Envelope, Wrapped};
+use crate::{Server, SignedCallerIdentity, path};
+
+/// How a program proves to Vault who it is.
+///
+/// A secret is taken from a source each time it is needed, so that a file that is replaced is read anew;
+/// a plain text is a source too.
+///
+/// ```
+/// use tower_auth_io::TokenFile;
+/// use tower_auth_vault::Login;
+///
+/// let login = Login::app_role("7f0c…", TokenFile::new("/run/secrets/secret-id")?)?;
+/// let login = Login::userpass("reports", "a password")?.with_mount("people")?;
+/// # Ok::<(), tower_auth_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Login {
+    method: Method,
+    mount: Option<String>,
+}
+
+#[derive(Clone)]
+enum Method {
+    Token {
+        source: BoxTokenSource,
+        /// Somebody else renews it.
+        is_lent: bool,
+    },
+    Proxy,
+    AppRole {
+        role_id: String,
+        secret_id: SecretId,
+    },
+    Jwt {
+        kind: &'static str,
+        role: Option<String>,
+        jwt: BoxTokenSource,
+        fields: Vec<(String, String)>,
+    },
+    Certificate {
+        role: Option<String>,
+    },
+    Password {
+        kind: &'static str,
+        username: String,
+        password: BoxTokenSource,
+    },
+    Aws {
+        role: String,
+        identity: BoxTokenSource<SignedCallerIdentity>,
+        server_id: bool,
+    },
+}
+
+#[derive(Clone)]
+enum SecretId {
+    None,
+    Plain(BoxTokenSource),
+    Wrapped(Wrapped),
+}
+
+impl Login {
+    /// Where Kubernetes puts the token of a pod's service account.
+    pub const KUBERNETES_TOKEN: &'static str =
+        "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+    /// A Vault token that you were given and that is yours to renew. It is looked up once, to learn how
+    /// long it lives. When it has come to its end there is no other.
+    pub fn token(token: impl Into<Secret>) -> Self {
+        let token: Secret = token.into();
+        Self::of(Method::Token {
+            source: token.boxed(),
+            is_lent: false,
+        })
+    }
+
+    /// A Vault token that somebody else keeps alive: the sink of a Vault Agent, a file that an operator
+    /// writes. It is read and looked up at each fetch and never renewed.
+    pub fn token_from(source: impl TokenSource) -> Self {
+        Self::of(Method::Token {
+            source: source.boxed(),
+            is_lent: true,
+        })
+    }
+
+    /// No login: a Vault Agent or Proxy on the way adds its own token (`use_auto_auth_token`). Requests
+    /// carry `X-Vault-Request` only.
+    #[must_use]
+    pub fn proxy() -> Self {
+        Self::of(Method::Proxy)
+    }
+
+    /// What the official client takes: `VAULT_TOKEN`, else the file that `VAULT_TOKEN_PATH` names, else
+    /// `~/.vault-token`.
+    ///
+    /// # Errors
+    /// [`NotConfigured`](ErrorKind::NotConfigured) if there is neither variable nor home directory, and
+    /// what [`Env::lookup`](tower_auth_io::Env::lookup) says of a bad value.
+    pub fn from_env(world: &World) -> Result<Self, Error> {
+        let env = world.env();
+        if let Some(token) = env.get("VAULT_TOKEN")? {
+            return Ok(Self::token(Secret::new(token)));
+        }
+        let file = match env.get("VAULT_TOKEN_PATH")? {
+            Some(path) => path,
+            None => match env.get("HOME")? {
+                Some(home) => format!("{}/.vault-token", home.trim_end_matches('/')),
+                None => {
+                    return Err(Error::new(
+                        ErrorKind::NotConfigured,
+                        "neither VAULT_TOKEN nor VAULT_TOKEN_PATH nor HOME is set",
+                    )
+                    .with_source_name("vault token")
+                    .with_hint("set VAULT_TOKEN, or log in with another method"));
+                }
+            },
+        };
+        let file = TokenFile::new(file)?
+            .with_files(world.files().clone())
+            .named("vault token file");
+        Ok(Self::token_from(file))
+    }
+
+    /// AppRole with a secret id.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the role id is blank.
+    pub fn app_role(
+        role_id: impl Into<String>,
+        secret_id: impl TokenSource,
+    ) -> Result<Self, Error> {
+        Self::app_role_by(role_id.into(), SecretId::Plain(secret_id.boxed()))
+    }
+
+    /// AppRole for a role that wants no secret id (`bind_secret_id=false`).
+    ///
+    /// # Errors
+    /// As [`app_role`](Self::app_role).
+    pub fn app_role_without_secret_id(role_id: impl Into<String>) -> Result<Self, Error> {
+        Self::app_role_by(role_id.into(), SecretId::None)
+    }
+
+    /// AppRole with a secret id in a wrapping token, which is opened once.
+    ///
+    /// Before that, it is looked at: it must have been made at `creation_path`, such as
+    /// `auth/approle/role/reports/secret-id`. Whatever goes wrong while it is opened is final until the
+    /// source has another one, because it may be open then. The secret id is kept in memory for the next
+    /// login.
+    ///
+    /// # Errors
+    /// As [`app_role`](Self::app_role), and if `creation_path` is empty.
+    pub fn app_role_wrapped(
+        role_id: impl Into<String>,
+        wrapping_token: impl TokenSource,
+        creation_path: &str,
+    ) -> Result<Self, Error> {
+        let creation_path = path::name("the creation path", creation_path)?;
+        Self::app_role_by(
+            role_id.into(),
+            SecretId::Wrapped(Wrapped {
+                token: wrapping_token.boxed(),
+                creation_path,
+            }),
+        )
+    }
+
+    /// The service account of this pod, by the token at [`KUBERNETES_TOKEN`](Self::KUBERNETES_TOKEN). It
+    /// is read at each login: Kubernetes replaces it.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the role is blank.
+    pub fn kubernetes(role: &str, world: &World) -> Result<Self, Error> {
+        let file = TokenFile::new(Self::KUBERNETES_TOKEN)?
+            .with_files(world.files().clone())
+            .named("kubernetes token");
+        Self::kubernetes_with(role, file)
+    }
+
+    /// As [`kubernetes`](Self::kubernetes), with a token from elsewhere.
+    ///
+    /// # Errors
+    /// As [`kubernetes`](Self::kubernetes).
+    pub fn kubernetes_with(role: &str, jwt: impl TokenSource) -> Result<Self, Error> {
+        Self::by_jwt("kubernetes", Some(role), jwt)
+    }
+
+    /// A JWT that another issuer gives (the methods `jwt` and `oidc`). It is asked for at each login.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the role is blank.
+    pub fn jwt(role: &str, jwt: impl TokenSource) -> Result<Self, Error> {
+        Self::by_jwt("jwt", Some(role), jwt)
+    }
+
+    /// As [`jwt`](Self::jwt), for the mount's default role.
+    ///
+    /// # Errors
+    /// None so far.
+    pub fn jwt_with_default_role(jwt: impl TokenSource) -> Result<Self, Error> {
+        Self::by_jwt("jwt", None, jwt)
+    }
+
+    /// A Google Cloud identity token or a JWT that a service account signed, whose audience is
+    /// `vault/<role>`.
+    ///
+    /// # Errors
+    /// As [`jwt`](Self::jwt).
+    pub fn gcp(role: &str, jwt: impl TokenSource) -> Result<Self, Error> {
+        Self::by_jwt("gcp", Some(role), jwt)
+    }
+
+    /// An access token of Azure's managed identity for the resource that the mount is configured for. Add
+    /// where the machine is with [`with_field`](Self::with_field): `subscription_id`,
+    /// `resource_group_name`, `vm_name`, `vmss_name`, `resource_id`.
+    ///
+    /// # Errors
+    /// As [`jwt`](Self::jwt).
+    pub fn azure(role: &str, jwt: impl TokenSource) -> Result<Self, Error> {
+        Self::by_jwt("azure", Some(role), jwt)
+    }
+
+    /// An AWS identity, by a request that it has signed.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the role is blank.
+    pub fn aws(
+        role: &str,
+        identity: impl TokenSource<SignedCallerIdentity>,
+    ) -> Result<Self, Error> {
+        Ok(Self::of(Method::Aws {
+            role: path::name("the role", role)?,
+            identity: identity.boxed(),
+            server_id: false,
+        }))
+    }
+
+    /// For [`aws`](Self::aws): the signed request must have `X-Vault-AWS-IAM-Server-ID`, signed. A login
+    /// without it fails here instead of at the server.
+    #[must_use]
+    pub fn requiring_server_id(mut self) -> Self {
+        if let Method::Aws { server_id, .. } = &mut self.method {
+            *server_id = true;
+        }
+        self
+    }
+
+    /// The TLS client certificate of the connection: the world's transport must show it. The server
+    /// chooses the role.
+    #[must_use]
+    pub fn certificate() -> Self {
+        Self::of(Method::Certificate { role: None })
+    }
+
+    /// As [`certificate`](Self::certificate), for this role.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the role is blank.
+    pub fn certificate_as(role: &str) -> Result<Self, Error> {
+        let role = Some(path::name("the role", role)?);
+        Ok(Self::of(Method::Certificate { role }))
+    }
+
+    /// A user of Vault's own and their password.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the user name is blank.
+    pub fn userpass(
+        username: impl Into<String>,
+        password: impl TokenSource,
+    ) -> Result<Self, Error> {
+        Self::by_password("userpass", username.into(), password)
+    }
+
+    /// A user of a directory and their password.
+    ///
+    /// # Errors
+    /// As [`userpass`](Self::userpass).
+    pub fn ldap(username: impl Into<String>, password: impl TokenSource) -> Result<Self, Error> {
+        Self::by_password("ldap", username.into(), password)
+    }
+
+    /// Where the method is mounted below `auth/`, if not under its own name.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if nothing is left of it without slashes.
+    pub fn with_mount(mut self, mount: &str) -> Result<Self, Error> {
+        let mount = mount.trim_matches('/');
+        let mount = mount.strip_prefix("auth/").unwrap_or(mount);
+        path::encode("the mount", mount)?;
+        self.mount = Some(path::name("the mount", mount)?);
+        Ok(self)
+    }
+
+    /// Adds a field to a login by JWT: see [`azure`](Self::azure). Other methods have none.
+    #[must_use]
+    pub fn with_field(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        if let Method::Jwt { fields, .. } = &mut self.method {
+            fields.push((name.into(), value.into()));
+        }
+        self
+    }
+
+    /// What errors call it.
+    pub(crate) fn source_name(&self) -> &'static str {
+        match &self.method {
+            Method::Token { .. } => "vault token",
+            Method::Proxy => "vault proxy",
+            Method::AppRole { .. } => "vault approle",
+            Method::Certificate { .. } => "vault certificate",
+            Method::Aws { .. } => "vault aws",
+            Method::Jwt { kind, .. } | Method::Password { kind, .. } => match *kind {
+                "kubernetes" => "vault kubernetes",
+                "gcp" => "vault gcp",
+                "azure" => "vault azure",
+                "userpass" => "vault userpass",
+                "ldap" => "vault ldap",
+                _ => "vault jwt",
+            },
+        }
+    }
+
+    pub(crate) fn describe(&self, description: Description) -> Description {
+        let described = |source: Description| source.to_string();
+        match &self.method {
+            Method::Token { source, .. } => {
+                description.with_setting("token", described(source.describe()))
+            }
+            Method::AppRole { secret_id, .. } => match secret_id {
+                SecretId::None => description,
+                SecretId::Plain(source) => {
+                    description.with_setting("secret id", described(source.describe()))
+                }
+                SecretId::Wrapped(wrapped) => {
+                    description.with_setting("wrapping token", described(wrapped.token.describe()))
+                }
+            },
+            Method::Jwt { jwt, .. } => description.with_setting("jwt", described(jwt.describe())),
+            Method::Password { password, .. } => {
+                description.with_setting("password", described(password.describe()))
+            }
+            Method::Aws { identity, .. } => {
+                description.with_setting("identity", described(identity.describe()))
+            }
+            Method::Certificate { .. } | Method::Proxy => description,
+        }
+    }
+
+    /// Whether the token is ours to revoke.
+    pub(crate) fn owns_token(&self) -> bool {
+        !matches!(
+            self.method,
+            Method::Token { is_lent: true, .. } | Method::Proxy
+        )
+    }
+
+    /// Whether another login gives another token.
+    pub(crate) fn gives_new_tokens(&self) -> bool {
+        !matches!(self.method, Method::Token { .. } | Method::Proxy)
+    }
+
+    /// Proves who we are, once.
+    pub(crate) async fn attempt(
+        &self,
+        server: &Server,
+        held: Option<&Lease>,
+        envelope: &mut Envelope,
+        cx: &Fetch,
+    ) -> Result<Lease, Error> {
+        let since = server.world().clock().now();
+        let (path, body) = match &self.method {
+            Method::Proxy => return Ok(Lease::of_proxy(since)),
+            Method::Token { source, is_lent } => {
+                return look_up(server, source, *is_lent, held, cx).await;
+            }
+            Method::AppRole { role_id, secret_id } => {
+                let body = Body::new().text("role_id", role_id);
+                let body = match secret_id {
+                    SecretId::None => body,
+                    SecretId::Plain(source) => {
+                        body.secret("secret_id", source.fetch(&cx.for_subject()).await?.secret())
+                    }
+                    SecretId::Wrapped(wrapped) => {
+                        let secret_id = wrapped.secret_id(server, envelope, cx).await?;
+                        body.secret("secret_id", &secret_id)
+                    }
+                };
+                ("login".to_owned(), body)
+            }
+            Method::Jwt {
+                role, jwt, fields, ..
+            } => {
+                let jwt = jwt.fetch(&cx.for_subject()).await?;
+                let mut body = Body::new()
+                    .text_if("role", role.as_deref())
+                    .secret("jwt", jwt.secret());
+                for (name, value) in fields {
+                    body = body.text(name, value);
+                }
+                ("login".to_owned(), body)
+            }
+            Method::Certificate { role } => (
+                "login".to_owned(),
+                Body::new().text_if("name", role.as_deref()),
+            ),
+            Method::Password {
+                username, password, ..
+            } => {
+                let password = password.fetch(&cx.for_subject()).await?;
+                (
+                    format!("login/{}", path::segment(username)),
+                    Body::new().secret("password", password.secret()),
+                )
+            }
+            Method::Aws {
+                role,
+                identity,
+                server_id,
+            } => {
+                let identity = identity.fetch(&cx.for_subject()).await?;
+                if *server_id && !identity.has_signed(SERVER_ID) {
+                    return Err(Error::new(
+                        ErrorKind::InvalidConfig,
+                        format!("the signed request has no {SERVER_ID} among its signed headers"),
+                    ));
+                }
+                (
+                    "login".to_owned(),
+                    identity.write(Body::new().text("role", role))?,
+                )
+            }
+        };
+        let mount = path::encode("the mount", self.mount())?;
+        let sent = body.secrets().to_vec();
+        let call = Call::post(format!("auth/{mount}/{path}")).with_body(body);
+        let mut answer = server.send(call).await.map_err(|refusal| {
+            if refusal.error.kind() == ErrorKind::Denied {
+                envelope.refuse();
+            }
+            self.explain(server, refusal)
+        })?;
+        let sent: Vec<&Secret> = sent.iter().collect();
+        for warning in answer.warnings(&sent) {
+            tracing::warn!(source = self.source_name(), warning, "the server warns");
+        }
+        Lease::of_auth(&mut answer, since)
+    }
+
+    fn mount(&self) -> &str {
+        self.mount.as_deref().unwrap_or(self.kind())
+    }
+
+    /// The name of the method in the servers' documentation.
+    fn kind(&self) -> &'static str {
+        match &self.method {
+            Method::Token { .. } => "token",
+            Method::Proxy => "proxy",
+            Method::AppRole { .. } => "approle",
+            Method::Certificate { .. } => "cert",
+            Method::Aws { .. } => "aws",
+            Method::Jwt { kind, .. } | Method::Password { kind, .. } => kind,
+        }
+    }
+
+    /// A refused login, with what it may be about.
+    fn explain(&self, server: &Server, refusal: Refusal) -> Error {
+        let error = refusal.error;
+        let said = error.description().unwrap_or_default();
+        // A login at a path where no method is mounted is taken for any other request without a token.
+        let is_unmounted = match refusal.status.as_u16() {
+            403 => matches!(said, "" | "permission denied"),
+            400 => said.contains("missing client token"),
+            404 => true,
+            _ => false,
+        };
+        let mut hints = Vec::new();
+        if is_unmounted {
+            hints.push(format!(
+                "is the method mounted at auth/{} in {}?",
+                self.mount(),
+                server.namespace_in_words()
+            ));
+            if matches!(self.kind(), "aws" | "gcp" | "azure") {
+                hints.push("it is not built into OpenBao".to_owned());
+            }
+        }
+        match (self.kind(), refusal.status.as_u16()) {
+            ("kubernetes", 403) => hints.push(
+                "does the role admit this service account and namespace, and may the server ask \
+                 Kubernetes (TokenReview)?"
+                    .to_owned(),
+            ),
+            ("approle", 400) => hints.push(
+                "a secret id that is used up or has expired is refused like a wrong one".to_owned(),
+            ),
+            ("userpass" | "ldap", 400 | 403) => {
+                hints.push("several failures lock the user for some minutes".to_owned());
+            }
+            _ => {}
+        }
+        let mut error = if error.kind() == ErrorKind::Denied || is_unmounted {
+            let error = error.with_kind(ErrorKind::Denied);
+            // Failed logins lock users out, so they are never tried again fast.
+            match error.retry_after() {
+                Some(_) => error,
+                None => error.with_retry_after(AFTER_A_REFUSED_LOGIN),
+            }
+        } else {
+            error
+        };
+        if !hints.is_empty() {
+            error = error.with_hint(hints.join("; "));
+        }
+        error
+    }
+
+    fn of(method: Method) -> Self {
+        Self {
+            method,
+            mount: None,
+        }
+    }
+
+    fn app_role_by(role_id: String, secret_id: SecretId) -> Result<Self, Error> {
+        Ok(Self::of(Method::AppRole {
+            role_id: path::name("the role id", &role_id)?,
+            secret_id,
+        }))
+    }
+
+    fn by_jwt(
+        kind: &'static str,
+        role: Option<&str>,
+        jwt: impl TokenSource,
+    ) -> Result<Self, Error> {
+        Ok(Self::of(Method::Jwt {
+            kind,
+            role: role.map(|role| path::name("the role", role)).transpose()?,
+            jwt: jwt.boxed(),
+            fields: Vec::new(),
+        }))
+    }
+
+    fn by_password(
+        kind: &'static str,
+        username: String,
+        password: impl TokenSource,
+    ) -> Result<Self, Error> {
+        if username.trim().is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                "the user name must not be blank",
+            ));
+        }
+        Ok(Self::of(Method::Password {
+            kind,
+            username,
+            password: password.boxed(),
+        }))
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("method", &self.kind())
+            .field("mount", &self.mount())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Learns how long a token lives that came from elsewhere.
+async fn look_up(
+    server: &Server,
+    source: &BoxTokenSource,
+    is_lent: bool,
+    held: Option<&Lease>,
+    cx: &Fetch,
+) -> Result<Lease, Error> {
+    let token = match source.fetch(&cx.for_subject()).await {
+        Ok(token) => token.secret().clone(),
+        Err(error) if error.kind() == ErrorKind::Malformed => {
+            return Err(error.with_hint(
+                "the sink of a Vault Agent must be neither wrapped (wrap_ttl) nor encrypted (dh_type)",
+            ));
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(held) = held {
+        let is_known = held
+            .token
+            .as_ref()
+            .is_some_and(|known| known.fingerprint() == token.fingerprint());
+        if is_known && held.is_limited {
+            return Ok(held.clone());
+        }
+    }
+    let since = server.world().clock().now();
+    let call = Call::get("auth/token/lookup-self").with_token(Some(&token));
+    let answer = server.send(call).await.map_err(|refusal| {
+        if refusal.status.as_u16() == 403 {
+            refusal
+                .error
+                .with_hint("the token has expired, was revoked, or belongs to another namespace")
+                .with_retry_after(AFTER_A_REFUSED_LOGIN)
+        } else {
+            refusal.error
+        }
+    })?;
+    let mut lease = Lease::of_lookup(&answer, token, since)?;
+    lease.is_renewable &= !is_lent;
+    Ok(lease)
+}
+
+const SERVER_ID: &str = "x-vault-aws-iam-server-id";
+const AFTER_A_REFUSED_LOGIN: Duration = Duration::from_secs(60);
