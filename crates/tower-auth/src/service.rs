@@ -363,4 +363,38 @@ mod tests {
         let clone = client.clone();
         assert!(clone.warm.is_none() && clone.seen == 0);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_answer_that_is_no_refusal_clears_the_suspicion() {
+        let fetches = std::sync::atomic::AtomicUsize::new(0);
+        let source = tower_auth_core::source_fn(move |_: tower_auth_core::Fetch| {
+            let is_first = fetches.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            async move {
+                if !is_first {
+                    let kind = tower_auth_core::ErrorKind::Unavailable;
+                    return Err(Error::new(kind, "not again"));
+                }
+                Ok(Token::bearer("t").expires_in(std::time::Duration::from_secs(3600)))
+            }
+        });
+        let layer = AuthLayer::new(source);
+        let cell = &layer.cache().shared.cell;
+        let requests = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let api = service_fn(move |_: Request<()>| {
+            let is_first = requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            async move {
+                let mut response = Response::new(());
+                if is_first {
+                    *response.status_mut() = http::StatusCode::UNAUTHORIZED;
+                }
+                Ok::<_, BoxError>(response)
+            }
+        });
+        let mut client = layer.layer(api);
+        let request = || Request::get("https://a.test/").body(()).unwrap();
+        client.ready().await.unwrap().call(request()).await.unwrap();
+        assert!(cell.with(|snapshot| snapshot.suspected));
+        client.ready().await.unwrap().call(request()).await.unwrap();
+        assert!(!cell.with(|snapshot| snapshot.suspected));
+    }
 }

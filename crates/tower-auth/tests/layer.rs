@@ -93,6 +93,13 @@ where
     service.ready().await.unwrap().call(request())
 }
 
+/// What happens without waiting for something that the test holds back. A test that hangs tells nothing.
+async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(100), future)
+        .await
+        .unwrap()
+}
+
 /// A layer whose credential is there already, in front of the fake API.
 async fn warm(
     layer: AuthLayer<ScriptedSource>,
@@ -164,13 +171,13 @@ async fn no_permit_is_held_while_a_request_waits_for_its_credential() {
     let source = ScriptedSource::new([lasting("abc").behind(&gate)]);
     let mut client = AuthLayer::new(source).layer(ConcurrencyLimit::new(api.service(), 1));
 
-    let waiting = begin(&mut client).await;
-    let waiting = tokio::spawn(waiting);
+    let mut other = client.clone();
+    let waiting = tokio::spawn(begin(&mut client).await);
     gate.reached().await;
 
     let mut opted_out = request();
     opted_out.extensions_mut().insert(AuthOverride::skip());
-    send(&mut client, opted_out).await.unwrap();
+    soon(send(&mut other, opted_out)).await.unwrap();
     assert_eq!(
         api.request_count(),
         1,
@@ -178,6 +185,7 @@ async fn no_permit_is_held_while_a_request_waits_for_its_credential() {
     );
     assert!(carried(&api, &AUTHORIZATION).is_empty());
 
+    drop(client);
     gate.open();
     waiting.await.unwrap().unwrap();
     assert_eq!(carried(&api, &AUTHORIZATION), ["Bearer abc"]);
@@ -232,7 +240,8 @@ async fn fc_c27_no_permit_is_kept_by_a_request_that_is_answered_without_being_se
     assert!(send(&mut client, taken).await.is_err());
     let mut opted_out = request();
     opted_out.extensions_mut().insert(AuthOverride::skip());
-    send(&mut other, opted_out).await.unwrap();
+    soon(send(&mut other, opted_out)).await.unwrap();
+    drop(client);
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,10 +330,12 @@ async fn a_request_with_its_own_credential_does_not_wait_for_ours() {
     api.reply(Reply::status(401));
     send(&mut client, request()).await.unwrap();
     // Refused, and its successor never comes.
+    let start = tokio::time::Instant::now();
     send(&mut client, request_with(AUTHORIZATION, &["Basic x"]))
         .await
         .unwrap();
     assert_eq!(carried(&api, &AUTHORIZATION), ["Basic x"]);
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -645,6 +656,52 @@ async fn nothing_is_stamped_after_its_end_however_warm_the_service_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_has_kept_a_credential_takes_the_next_one_at_once() {
+    let api = api();
+    let source = ScriptedSource::new([lasting("one"), lasting("two")]);
+    let cache = TokenCache::builder(source).clock(TestClock::new()).build();
+    let mut client = warm(AuthLayer::from_cache(cache.clone()), &api).await;
+    for _ in 0..3 {
+        send(&mut client, request()).await.unwrap();
+    }
+    cache.refresh().await.unwrap();
+    for _ in 0..3 {
+        send(&mut client, request()).await.unwrap();
+        assert_eq!(carried(&api, &AUTHORIZATION), ["Bearer two"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_permit_is_held_while_a_credential_is_fetched_for_the_second_time() {
+    let api = FakeEndpoint::new();
+    let (answer, fetch) = (Gate::new(), Gate::new());
+    api.reply(Reply::status(200).behind(&answer));
+    api.always(|_, _| Reply::status(200));
+    let clock = TestClock::new();
+    let source = ScriptedSource::new([lasting("one"), lasting("two").behind(&fetch)]);
+    let cache = TokenCache::builder(source).clock(clock.clone()).build();
+    let mut opted_out = request();
+    opted_out.extensions_mut().insert(AuthOverride::skip());
+
+    let client = AuthLayer::from_cache(cache).layer(ConcurrencyLimit::new(api.service(), 1));
+    let mut waiting = client.clone();
+    let waiting = begin(&mut waiting).await;
+    let first = tokio::spawn(client.clone().oneshot(opted_out.clone()));
+    answer.reached().await;
+    // It gets its credential and then waits for the permit until the credential has ended.
+    let waiting = tokio::spawn(waiting);
+    settle().await;
+    clock.suspend(Duration::from_secs(2 * 3600));
+    answer.open();
+    first.await.unwrap().unwrap();
+    fetch.reached().await;
+    soon(client.oneshot(opted_out)).await.unwrap();
+    fetch.open();
+    soon(waiting).await.unwrap().unwrap();
+    assert_eq!(carried(&api, &AUTHORIZATION), ["Bearer two"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_credential_that_ends_while_the_inner_service_becomes_ready_is_not_stamped() {
     let (mock, mut handle) = tower_test::mock::pair::<Request<()>, Response<()>>();
     let clock = TestClock::new();
@@ -771,7 +828,7 @@ async fn a_buffer_below_gets_its_place_back_while_a_request_waits() {
     gate.reached().await;
     let mut opted_out = request();
     opted_out.extensions_mut().insert(AuthOverride::skip());
-    client.oneshot(opted_out).await.unwrap();
+    soon(client.oneshot(opted_out)).await.unwrap();
     gate.open();
     waiting.await.unwrap().unwrap();
 }
