@@ -16,6 +16,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
 use tower_auth_core::{BoxError, Error, ErrorKind};
@@ -53,7 +54,16 @@ pub struct Client {
     timeout: Duration,
     body_limit: usize,
     roots: Roots,
+    identity: Option<Identity>,
+    server_name: Option<String>,
+    clear_text: bool,
     proxies: Option<Arc<dyn Env>>,
+}
+
+/// What the client shows of itself.
+struct Identity {
+    certificates: Pem,
+    key: Pem,
 }
 
 /// The certificates that are trusted.
@@ -83,6 +93,9 @@ impl Client {
                 system: true,
                 extra: Vec::new(),
             },
+            identity: None,
+            server_name: None,
+            clear_text: false,
             proxies: Some(Arc::new(SystemEnv)),
         }
     }
@@ -124,6 +137,46 @@ impl Client {
         self
     }
 
+    /// Shows this certificate to servers that ask for one (mutual TLS): a PEM file with the certificate and
+    /// those up to the root, and one with its key. They are read once, when the client is made.
+    pub fn with_certificate_files(
+        mut self,
+        certificates: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.identity = Some(Identity {
+            certificates: Pem::File(certificates.into()),
+            key: Pem::File(key.into()),
+        });
+        self
+    }
+
+    /// As [`with_certificate_files`](Self::with_certificate_files), from memory.
+    pub fn with_certificate_pem(
+        mut self,
+        certificates: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.identity = Some(Identity {
+            certificates: Pem::Bytes(certificates.into()),
+            key: Pem::Bytes(key.into()),
+        });
+        self
+    }
+
+    /// Expects this name in the certificate of every server, whatever host the URL has.
+    pub fn with_server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// Sends plain `http` to other machines too. Whoever is on the way can read and use what is sent: see
+    /// [`EndpointUrl::clear_text`](crate::EndpointUrl::clear_text).
+    pub fn allowing_clear_text(mut self) -> Self {
+        self.clear_text = true;
+        self
+    }
+
     /// Looks for proxies in this environment. It is read once, when the client is made.
     pub fn with_env(mut self, env: impl Env) -> Self {
         self.proxies = Some(Arc::new(env));
@@ -142,12 +195,45 @@ impl Client {
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if no root certificate could be loaded, if a CA file
     /// cannot be read or has no certificate, or if a proxy variable does not name a proxy.
     pub fn transport(self) -> Result<Transport, Error> {
-        let tls = tls::config(&self.roots)?;
+        let tls = tls::config(&self.roots, self.identity.as_ref())?;
+        let server_name = self
+            .server_name
+            .as_deref()
+            .map(tls::server_name)
+            .transpose()?;
         let proxies = match self.proxies {
             Some(env) => proxy::matcher(&*env)?,
             None => None,
         };
-        let connector = Connector::new(tls, proxies, self.connect_timeout);
+        let connector = Connector::new(tls, server_name, proxies, self.connect_timeout);
+        let reach = if self.clear_text {
+            Allowed::ClearText
+        } else {
+            Allowed::Private
+        };
+        Ok(Transport::new(Deadline {
+            inner: WholeBodies::new(Hyper::new(connector, reach), self.body_limit),
+            timeout: self.timeout,
+        }))
+    }
+
+    /// Makes a client that sends every request to this socket, whatever host its URL has: a server on this
+    /// machine that listens on no port. The URL is `http://localhost` and a path.
+    #[cfg(unix)]
+    pub fn unix_transport(self, socket: impl Into<PathBuf>) -> Transport {
+        let connector = connector::Socket::new(socket.into(), self.connect_timeout);
+        Transport::new(Deadline {
+            inner: WholeBodies::new(Hyper::new(connector, Allowed::Private), self.body_limit),
+            timeout: self.timeout,
+        })
+    }
+}
+
+impl<C> Hyper<C>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    fn new(connector: C, allowed: Allowed) -> Self {
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -160,10 +246,10 @@ impl Client {
         builder
             .http2_keep_alive_interval(PING_EVERY)
             .http2_keep_alive_timeout(PING_TIMEOUT);
-        Ok(Transport::new(Deadline {
-            inner: WholeBodies::new(Hyper(builder.build(connector)), self.body_limit),
-            timeout: self.timeout,
-        }))
+        Self {
+            client: builder.build(connector),
+            allowed,
+        }
     }
 }
 
@@ -197,9 +283,22 @@ type Exchange<R> = Pin<Box<dyn Future<Output = Result<Response<R>, BoxError>> + 
 
 /// hyper-util's client, with errors that say what failed.
 #[derive(Clone)]
-struct Hyper(legacy::Client<Connector, Full<Bytes>>);
+struct Hyper<C> {
+    client: legacy::Client<C, Full<Bytes>>,
+    allowed: Allowed,
+}
 
-impl Service<Request<Full<Bytes>>> for Hyper {
+/// How far a request may travel in clear.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Allowed {
+    Private,
+    ClearText,
+}
+
+impl<C> Service<Request<Full<Bytes>>> for Hyper<C>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
     type Response = Response<Incoming>;
     type Error = BoxError;
     type Future = Exchange<Incoming>;
@@ -209,10 +308,10 @@ impl Service<Request<Full<Bytes>>> for Hyper {
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        if let Err(error) = refuse_clear(&request) {
+        if let Err(error) = refuse_clear(&request, self.allowed) {
             return Box::pin(std::future::ready(Err(error.into())));
         }
-        let answer = self.0.request(request);
+        let answer = self.client.request(request);
         Box::pin(async move { answer.await.map_err(|error| explain(error).into()) })
     }
 }
@@ -249,14 +348,14 @@ where
     }
 }
 
-/// A credential never leaves this machine in clear, whatever URL came in.
-fn refuse_clear<B>(request: &Request<B>) -> Result<(), Error> {
+/// A credential does not leave this machine in clear, whatever URL came in, unless that was asked for.
+fn refuse_clear<B>(request: &Request<B>, allowed: Allowed) -> Result<(), Error> {
     match Reach::of(request.uri())? {
-        Reach::Clear => Err(Error::new(
+        Reach::Clear if allowed == Allowed::Private => Err(Error::new(
             ErrorKind::InvalidConfig,
             "refused to send a credential over plain http: use an https URL",
         )),
-        Reach::Https | Reach::Loopback | Reach::Metadata => Ok(()),
+        Reach::Https | Reach::Loopback | Reach::Metadata | Reach::Clear => Ok(()),
     }
 }
 

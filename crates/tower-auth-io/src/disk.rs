@@ -3,10 +3,14 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use tower_auth_core::Clock;
+use tower_auth_core::{Clock, Secret};
 use zeroize::Zeroizing;
 
-use crate::{FileError, Files, ReadRules, Reading, SystemClock};
+use crate::files::wait_for_lock;
+use crate::{
+    FileError, FileFacts, Files, Locking, Looking, Random as _, ReadRules, Reading, SystemClock,
+    SystemRandom, Writing, store,
+};
 
 /// The file system of this machine.
 ///
@@ -56,6 +60,35 @@ impl Files for SystemFiles {
             }
             Err(FileError::Changing)
         })
+    }
+
+    fn look<'a>(&'a self, path: &'a Path) -> Looking<'a> {
+        let path = path.to_owned();
+        Box::pin(blocking(move || match path.metadata() {
+            Ok(found) => Ok(Some(FileFacts::new(found.len(), found.modified().ok()))),
+            Err(cause) => match refusal(&path, cause) {
+                FileError::Missing | FileError::Dangling => Ok(None),
+                error => Err(error),
+            },
+        }))
+    }
+
+    fn write_private<'a>(&'a self, path: &'a Path, contents: Secret) -> Writing<'a> {
+        let path = path.to_owned();
+        Box::pin(blocking(move || {
+            let mut name = [0; 8];
+            SystemRandom
+                .fill(&mut name)
+                .map_err(|cause| FileError::Unwritable(io::Error::other(cause)))?;
+            store::replace(&path, contents.expose().as_bytes(), name)
+        }))
+    }
+
+    fn lock<'a>(&'a self, path: &'a Path, patience: Duration) -> Locking<'a> {
+        Box::pin(wait_for_lock(patience, move || {
+            let path = path.to_owned();
+            blocking(move || store::try_lock(&path))
+        }))
     }
 }
 
@@ -159,10 +192,10 @@ fn open(path: &Path, rules: ReadRules) -> Result<File, FileError> {
 }
 
 fn look(path: &Path, rules: ReadRules) -> Result<Metadata, FileError> {
-    if rules.is_private() {
-        path.symlink_metadata()
-    } else {
+    if rules.follows_links() {
         path.metadata()
+    } else {
+        path.symlink_metadata()
     }
     .map_err(|cause| refusal(path, cause))
 }
@@ -195,7 +228,7 @@ fn admit(metadata: &Metadata, rules: ReadRules) -> Result<(), FileError> {
         use std::os::unix::fs::MetadataExt;
 
         let mode = metadata.mode() & 0o7777;
-        if rules.is_private() && mode & 0o077 != 0 {
+        if mode & rules.forbidden_mode() != 0 {
             return Err(FileError::Exposed(mode));
         }
     }
@@ -212,7 +245,7 @@ fn options(rules: ReadRules) -> OpenOptions {
     use rustix::fs::OFlags;
 
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    if rules.is_private() {
+    if !rules.follows_links() {
         flags |= OFlags::NOFOLLOW;
     }
     let mut options = OpenOptions::new();

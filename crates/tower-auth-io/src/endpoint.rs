@@ -64,6 +64,33 @@ impl EndpointUrl {
         }
     }
 
+    /// The URL of a server that speaks plain `http` beyond this machine, as servers inside a cluster do:
+    /// as [`parse`](Self::parse), and also `http` to any host but a metadata server.
+    ///
+    /// Whoever is on the way can read and use what is sent. The client has to be told as well, see
+    /// [`Client::allowing_clear_text`](crate::Client::allowing_clear_text).
+    ///
+    /// ```
+    /// use tower_auth_io::EndpointUrl;
+    ///
+    /// let url = EndpointUrl::clear_text("VAULT_ADDR", "http://vault:8200")?;
+    /// assert_eq!(url.to_string(), "http://vault:8200/");
+    /// # Ok::<(), tower_auth_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn clear_text(setting: &str, url: &str) -> Result<Self, Error> {
+        let (uri, reach) = parse(setting, url)?;
+        match reach {
+            Reach::Https | Reach::Loopback | Reach::Clear => Ok(Self(uri)),
+            Reach::Metadata => Err(invalid(
+                setting,
+                "must be an https or http URL; a link-local address is good for a metadata server only",
+            )),
+        }
+    }
+
     /// The URL.
     #[must_use]
     pub fn uri(&self) -> &Uri {
@@ -241,6 +268,22 @@ mod tests {
             "https://a.test/",
         ] {
             EndpointUrl::metadata("URL", url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        }
+    }
+
+    #[test]
+    fn fc_h01_clear_text_to_other_machines_is_asked_for_by_name() {
+        for url in ["http://vault:8200", "https://a.test", "http://127.0.0.1/"] {
+            EndpointUrl::clear_text("URL", url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        }
+        for url in [
+            "http://169.254.169.254/latest",
+            "http://metadata.google.internal/",
+            "http://user:canary@vault:8200/",
+            "vault:8200",
+        ] {
+            let error = EndpointUrl::clear_text("URL", url).unwrap_err();
+            assert!(!error.to_string().contains("canary"), "{error}");
         }
     }
 

@@ -86,15 +86,17 @@ pub trait Env: Send + Sync + 'static {
     /// [`NotConfigured`](ErrorKind::NotConfigured), naming the variable and saying whether it is not set
     /// or set but empty; otherwise as [`lookup`](Self::lookup).
     fn require(&self, name: &str) -> Result<String, Error> {
-        let how = match self.lookup(name)? {
-            Lookup::Set(value) => return Ok(value),
-            Lookup::Absent => "not set",
-            Lookup::SetButEmpty => "set but empty",
+        let missing = |how: &str| {
+            Error::new(
+                ErrorKind::NotConfigured,
+                format!("the environment variable {name} is {how}"),
+            )
         };
-        Err(Error::new(
-            ErrorKind::NotConfigured,
-            format!("the environment variable {name} is {how}"),
-        ))
+        match self.lookup(name)? {
+            Lookup::Set(value) => Ok(value),
+            Lookup::Absent => Err(missing("not set")),
+            Lookup::SetButEmpty => Err(missing("set but empty").set_but_empty()),
+        }
     }
 
     /// As [`require`](Self::require), for a value that must not be seen.

@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tower_auth_core::{Error, ErrorKind, Secret};
 use zeroize::Zeroize;
@@ -12,20 +13,106 @@ use zeroize::Zeroize;
 /// The file system, as an argument.
 ///
 /// A file is read whole and from its path each time, because the files that hold credentials are
-/// replaced behind the reader's back.
+/// replaced behind the reader's back. An implementation need not write or lock: what it leaves out fails
+/// as unsupported.
 pub trait Files: Send + Sync + 'static {
     /// The bytes of the file at `path`, if `rules` allow it.
     fn read<'a>(&'a self, path: &'a Path, rules: ReadRules) -> Reading<'a>;
+
+    /// What there is at `path`, without reading it; links are followed. `None` if there is nothing.
+    fn look<'a>(&'a self, path: &'a Path) -> Looking<'a> {
+        let _ = path;
+        Box::pin(std::future::ready(Err(unsupported())))
+    }
+
+    /// Puts a file with these contents at `path` that nobody but its owner can read (mode 0600 on Unix).
+    ///
+    /// Whatever was there is replaced as a whole: a reader sees the old file or the new one, also after a
+    /// crash, and a failure leaves the old one. Folders that are missing are made for the owner only. A
+    /// link stays, its target is replaced. Once begun it goes on to its end, even if nobody waits for it.
+    fn write_private<'a>(&'a self, path: &'a Path, contents: Secret) -> Writing<'a> {
+        let _ = (path, contents);
+        Box::pin(std::future::ready(Err(unsupported())))
+    }
+
+    /// Waits until nobody else holds the lock at `path`, for `patience` at most, and holds it until
+    /// what is returned is dropped.
+    ///
+    /// `path` is a file that exists for this purpose. The lock is advisory and holds against other
+    /// processes on Unix; elsewhere it does not, and its holder has to read again what it guards.
+    fn lock<'a>(&'a self, path: &'a Path, patience: Duration) -> Locking<'a> {
+        let _ = (path, patience);
+        Box::pin(std::future::ready(Err(unsupported())))
+    }
 }
 
 /// What [`Files::read`] returns: the bytes, later.
 pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, FileError>> + Send + 'a>>;
 
+/// What [`Files::look`] returns.
+pub type Looking<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<FileFacts>, FileError>> + Send + 'a>>;
+
+/// What [`Files::write_private`] returns.
+pub type Writing<'a> = Pin<Box<dyn Future<Output = Result<(), FileError>> + Send + 'a>>;
+
+/// What [`Files::lock`] returns.
+pub type Locking<'a> = Pin<Box<dyn Future<Output = Result<FileLock, FileError>> + Send + 'a>>;
+
+/// What is known of a file that was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileFacts {
+    /// How many bytes it has.
+    pub len: u64,
+    /// When it was last written, where the file system knows.
+    pub modified: Option<SystemTime>,
+}
+
+impl FileFacts {
+    pub(crate) fn new(len: u64, modified: Option<SystemTime>) -> Self {
+        Self { len, modified }
+    }
+}
+
+/// A lock that is held until this is dropped. See [`Files::lock`].
+#[must_use = "a lock that is dropped is not held"]
+pub struct FileLock(
+    #[expect(dead_code, reason = "what is held is there to be dropped")] Box<dyn Send + Sync>,
+);
+
+impl FileLock {
+    /// Holds a lock for as long as `held` is not dropped.
+    pub fn new(held: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(held))
+    }
+}
+
+impl fmt::Debug for FileLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileLock")
+    }
+}
+
+fn unsupported() -> FileError {
+    FileError::Unwritable(io::ErrorKind::Unsupported.into())
+}
+
 /// Which file is fit to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadRules {
     limit: usize,
-    private: bool,
+    access: Access,
+}
+
+/// What others than a file's owner may do with it on Unix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Access {
+    All,
+    NoWriting,
+    None,
+    /// And it is no link.
+    NoneNorLink,
 }
 
 impl ReadRules {
@@ -34,7 +121,7 @@ impl ReadRules {
     pub fn up_to(limit: usize) -> Self {
         Self {
             limit,
-            private: false,
+            access: Access::All,
         }
     }
 
@@ -42,7 +129,23 @@ impl ReadRules {
     /// owner may have access. Right for a store that a login wrote, wrong for a mounted token.
     #[must_use]
     pub fn private(mut self) -> Self {
-        self.private = true;
+        self.access = Access::NoneNorLink;
+        self
+    }
+
+    /// Besides, on Unix nobody but its owner may have access. Links are followed: right for a store that
+    /// may be mounted.
+    #[must_use]
+    pub fn owner_only(mut self) -> Self {
+        self.access = self.access.max(Access::None);
+        self
+    }
+
+    /// Besides, on Unix nobody but its owner may write to it: right for a configuration that says where
+    /// credentials are sent.
+    #[must_use]
+    pub fn not_writable_by_others(mut self) -> Self {
+        self.access = self.access.max(Access::NoWriting);
         self
     }
 
@@ -55,7 +158,22 @@ impl ReadRules {
     /// Whether others must not have access.
     #[must_use]
     pub fn is_private(&self) -> bool {
-        self.private
+        self.access >= Access::None
+    }
+
+    /// Whether a link is followed.
+    #[must_use]
+    pub fn follows_links(&self) -> bool {
+        self.access != Access::NoneNorLink
+    }
+
+    /// The bits of a mode that are not allowed.
+    pub(crate) fn forbidden_mode(&self) -> u32 {
+        match self.access {
+            Access::All => 0,
+            Access::NoWriting => 0o022,
+            Access::None | Access::NoneNorLink => 0o077,
+        }
     }
 }
 
@@ -81,6 +199,10 @@ pub enum FileError {
     Link,
     /// The operating system refused.
     Unreadable(io::Error),
+    /// The operating system refused to write or to lock.
+    Unwritable(io::Error),
+    /// Somebody else held the lock for too long.
+    Locked,
 }
 
 impl FileError {
@@ -147,10 +269,25 @@ impl FileError {
                     "the file {path} cannot be read: check its owner and mode, and its file system"
                 ),
             ),
+            Self::Unwritable(cause) => (
+                match cause.kind() {
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                        ErrorKind::InvalidConfig
+                    }
+                    _ => ErrorKind::Unavailable,
+                },
+                format!(
+                    "the file {path} cannot be written: check the owner and mode of its folder, and the space left"
+                ),
+            ),
+            Self::Locked => (
+                ErrorKind::Unavailable,
+                format!("the lock {path} is held by another process"),
+            ),
         };
         let error = Error::new(kind, text);
         match self {
-            Self::Unreadable(cause) => error.with_cause(cause),
+            Self::Unreadable(cause) | Self::Unwritable(cause) => error.with_cause(cause),
             _ => error,
         }
     }
@@ -221,12 +358,22 @@ fn text(bytes: Vec<u8>, path: &Path) -> Result<Secret, Error> {
 /// # }
 /// ```
 #[derive(Clone, Default)]
-pub struct MemoryFiles(Arc<Mutex<BTreeMap<PathBuf, Entry>>>);
+pub struct MemoryFiles(Arc<Mutex<Disk>>);
 
-#[derive(Clone)]
-enum Entry {
-    Text(Vec<u8>),
-    Failing(io::ErrorKind),
+#[derive(Default)]
+struct Disk {
+    files: BTreeMap<PathBuf, Entry>,
+    locked: BTreeSet<PathBuf>,
+    /// Paths that cannot be written, and why.
+    full: BTreeMap<PathBuf, io::ErrorKind>,
+    /// Counts the writes: the time of each, in seconds since 1970.
+    writes: u64,
+}
+
+struct Entry {
+    contents: Result<Vec<u8>, io::ErrorKind>,
+    mode: u32,
+    written: u64,
 }
 
 impl MemoryFiles {
@@ -243,42 +390,134 @@ impl MemoryFiles {
         self
     }
 
-    /// Adds a file or replaces its contents.
+    /// Adds a file or replaces its contents. It is its owner's only. Each write is a second later than the
+    /// one before.
     pub fn write(&self, path: impl Into<PathBuf>, contents: impl Into<Vec<u8>>) {
-        self.set(path.into(), Entry::Text(contents.into()));
+        self.disk().put(path.into(), Ok(contents.into()));
+    }
+
+    /// Gives a file this Unix mode.
+    pub fn set_mode(&self, path: impl AsRef<Path>, mode: u32) {
+        if let Some(entry) = self.disk().files.get_mut(path.as_ref()) {
+            entry.mode = mode;
+        }
     }
 
     /// Makes every read of this path fail.
     pub fn fail(&self, path: impl Into<PathBuf>, how: io::ErrorKind) {
-        self.set(path.into(), Entry::Failing(how));
+        self.disk().put(path.into(), Err(how));
+    }
+
+    /// Makes every [`write_private`](Files::write_private) to this path fail.
+    pub fn fail_writes(&self, path: impl Into<PathBuf>, how: io::ErrorKind) {
+        self.disk().full.insert(path.into(), how);
     }
 
     /// Removes a file.
     pub fn remove(&self, path: impl AsRef<Path>) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(path.as_ref());
+        self.disk().files.remove(path.as_ref());
     }
 
-    fn set(&self, path: PathBuf, entry: Entry) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(path, entry);
+    /// What is in a file.
+    #[must_use]
+    pub fn contents(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
+        let disk = self.disk();
+        disk.files.get(path.as_ref())?.contents.clone().ok()
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk {
+    fn put(&mut self, path: PathBuf, contents: Result<Vec<u8>, io::ErrorKind>) {
+        self.writes += 1;
+        let entry = Entry {
+            contents,
+            mode: 0o600,
+            written: self.writes,
+        };
+        self.files.insert(path, entry);
     }
 }
 
 impl Files for MemoryFiles {
     fn read<'a>(&'a self, path: &'a Path, rules: ReadRules) -> Reading<'a> {
-        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = match files.get(path) {
+        let disk = self.disk();
+        let found = match disk.files.get(path) {
             None => Err(FileError::Missing),
-            Some(Entry::Text(text)) if text.len() > rules.limit => Err(FileError::TooLarge),
-            Some(Entry::Text(text)) => Ok(text.clone()),
-            Some(Entry::Failing(how)) => Err(FileError::Unreadable((*how).into())),
+            Some(entry) => match &entry.contents {
+                Err(how) => Err(FileError::Unreadable((*how).into())),
+                Ok(_) if entry.mode & rules.forbidden_mode() != 0 => {
+                    Err(FileError::Exposed(entry.mode))
+                }
+                Ok(text) if text.len() > rules.limit => Err(FileError::TooLarge),
+                Ok(text) => Ok(text.clone()),
+            },
         };
         Box::pin(std::future::ready(found))
+    }
+
+    fn look<'a>(&'a self, path: &'a Path) -> Looking<'a> {
+        let disk = self.disk();
+        let facts = disk.files.get(path).map(|entry| {
+            let len = entry.contents.as_ref().map_or(0, Vec::len) as u64;
+            let written = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(entry.written));
+            FileFacts::new(len, written)
+        });
+        Box::pin(std::future::ready(Ok(facts)))
+    }
+
+    fn write_private<'a>(&'a self, path: &'a Path, contents: Secret) -> Writing<'a> {
+        let mut disk = self.disk();
+        let done = match disk.full.get(path) {
+            Some(how) => Err(FileError::Unwritable((*how).into())),
+            None => {
+                disk.put(path.to_owned(), Ok(contents.expose().as_bytes().to_vec()));
+                Ok(())
+            }
+        };
+        Box::pin(std::future::ready(done))
+    }
+
+    fn lock<'a>(&'a self, path: &'a Path, patience: Duration) -> Locking<'a> {
+        Box::pin(async move {
+            let attempt = || {
+                let is_free = self.disk().locked.insert(path.to_owned());
+                Ok(is_free.then(|| MemoryLock(self.clone(), path.to_owned())))
+            };
+            wait_for_lock(patience, || std::future::ready(attempt())).await
+        })
+    }
+}
+
+struct MemoryLock(MemoryFiles, PathBuf);
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.0.disk().locked.remove(&self.1);
+    }
+}
+
+/// Asks again and again: a thread that waits in the operating system could not be called back.
+pub(crate) async fn wait_for_lock<L, F>(
+    patience: Duration,
+    mut attempt: impl FnMut() -> F + Send,
+) -> Result<FileLock, FileError>
+where
+    L: Send + Sync + 'static,
+    F: Future<Output = Result<Option<L>, FileError>> + Send,
+{
+    let end = tokio::time::Instant::now() + patience;
+    loop {
+        if let Some(held) = attempt().await? {
+            return Ok(FileLock::new(held));
+        }
+        if tokio::time::Instant::now() >= end {
+            return Err(FileError::Locked);
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
     }
 }
 
@@ -289,6 +528,7 @@ impl fmt::Debug for MemoryFiles {
 }
 
 const TEXT_LIMIT: usize = 1024 * 1024;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,7 @@ mod files;
 mod process;
 mod random;
 mod retry_after;
+mod store;
 mod transport;
 #[cfg(all(unix, feature = "unix"))]
 mod unix;
@@ -30,7 +31,10 @@ pub use disk::SystemFiles;
 pub use endpoint::EndpointUrl;
 pub use env::{Env, Lookup, MapEnv, SystemEnv};
 pub use file::TokenFile;
-pub use files::{FileError, Files, MemoryFiles, ReadRules, Reading};
+pub use files::{
+    FileError, FileFacts, FileLock, Files, Locking, Looking, MemoryFiles, ReadRules, Reading,
+    Writing,
+};
 #[cfg(feature = "process")]
 pub use process::SystemRun;
 pub use random::{Random, SeededRandom, SystemRandom};

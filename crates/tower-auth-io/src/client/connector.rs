@@ -5,12 +5,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{
+    FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream,
+};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tower::{Service, ServiceExt};
 use tower_auth_core::BoxError;
@@ -30,7 +33,12 @@ type Wire = MaybeHttpsStream<TokioIo<TcpStream>>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 impl Connector {
-    pub(super) fn new(tls: ClientConfig, proxies: Option<Matcher>, timeout: Duration) -> Self {
+    pub(super) fn new(
+        tls: ClientConfig,
+        server_name: Option<ServerName<'static>>,
+        proxies: Option<Matcher>,
+        timeout: Duration,
+    ) -> Self {
         let mut direct = HttpConnector::new();
         // The scheme is checked before a request comes here.
         direct.enforce_http(false);
@@ -46,8 +54,12 @@ impl Connector {
         };
         let https = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1();
+            .https_or_http();
+        let https = match server_name {
+            Some(name) => https.with_server_name_resolver(FixedServerNameResolver::new(name)),
+            None => https,
+        };
+        let https = https.enable_http1();
         #[cfg(feature = "http2")]
         let https = https.enable_http2();
         Self {
@@ -113,5 +125,45 @@ impl Service<Uri> for Dial {
                 Box::pin(async move { Ok(direct.oneshot(uri).await?.into()) })
             }
         }
+    }
+}
+
+/// Connects to a socket in the file system.
+#[cfg(unix)]
+#[derive(Clone)]
+pub(super) struct Socket {
+    path: Arc<std::path::Path>,
+    timeout: Duration,
+}
+
+#[cfg(unix)]
+impl Socket {
+    pub(super) fn new(path: std::path::PathBuf, timeout: Duration) -> Self {
+        Self {
+            path: path.into(),
+            timeout,
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Service<Uri> for Socket {
+    type Response = TokioIo<tokio::net::UnixStream>;
+    type Error = BoxError;
+    type Future = Connecting<Self::Response>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let (path, timeout) = (Arc::clone(&self.path), self.timeout);
+        Box::pin(async move {
+            let connecting = tokio::net::UnixStream::connect(&*path);
+            match tokio::time::timeout(timeout, connecting).await {
+                Ok(connected) => Ok(TokioIo::new(connected?)),
+                Err(_) => Err(out_of_time("could not connect", timeout).into()),
+            }
+        })
     }
 }
