@@ -19,8 +19,8 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_auth::policy::RefreshOptions;
 use tower_auth::{
     Auth, AuthLayer, AuthOverride, BoxError, Error, ErrorKind, Expiry, Fingerprint, HeaderMode,
-    Headers, OnExisting, Placement, SendWithout, Stamp, StampContext, Stamped, Token, TokenCache,
-    TokenSource, Unavailable,
+    Headers, OnExisting, Placement, Reason, SendWithout, Stamp, StampContext, Stamped, Token,
+    TokenCache, TokenSource, Unavailable,
 };
 use tower_auth_testing::{
     Answer, Canary, FakeEndpoint, FakeService, Gate, LeakGuard, Reply, ScriptedSource, TestClock,
@@ -422,7 +422,7 @@ async fn a_request_can_ask_for_a_fresh_credential_for_everybody() {
         assert_eq!(carried(&api, &AUTHORIZATION), ["Bearer two"]);
     }
     assert_eq!(source.call_count(), 2);
-    assert!(source.last_call().reason() == tower_auth::Reason::Forced);
+    assert_eq!(source.last_call().reason(), Reason::Forced);
 }
 
 #[tokio::test(start_paused = true)]
@@ -669,6 +669,29 @@ async fn a_service_that_has_kept_a_credential_takes_the_next_one_at_once() {
         send(&mut client, request()).await.unwrap();
         assert_eq!(carried(&api, &AUTHORIZATION), ["Bearer two"]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_requests_use_is_renewed_before_one_has_to_wait() {
+    let api = api();
+    let source = fresh_tokens(Duration::from_secs(100));
+    let cache = TokenCache::builder(source.clone())
+        .clock(TestClock::new())
+        .build();
+    let mut client = warm(AuthLayer::from_cache(cache), &api).await;
+    for _ in 0..1000 {
+        let start = tokio::time::Instant::now();
+        send(&mut client, request()).await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let calls = source.calls();
+    assert!(calls.len() >= 10, "{} fetches", calls.len());
+    assert!(
+        calls[1..]
+            .iter()
+            .all(|call| call.reason() == Reason::Scheduled)
+    );
 }
 
 #[tokio::test(start_paused = true)]
