@@ -3,10 +3,12 @@ use std::fmt;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
-use tower_auth_core::{Error, ErrorKind, Fetch, Secret};
+use tower_auth_core::{BoxTokenSource, Error, ErrorKind, Fetch, Fingerprint, Secret, TokenSource};
 use zeroize::Zeroizing;
 
-use crate::form;
+use crate::jws::Signer;
+use crate::subject::{self, Scene};
+use crate::{Assertion, HmacAlgorithm, SigningKey, form};
 
 /// How the client proves to the token endpoint who it is (RFC 6749 section 2.3). Each request carries
 /// exactly one proof.
@@ -47,7 +49,19 @@ enum Method {
     Post {
         secret: Secret,
     },
+    Signed(Box<Assertion>, SignedWith),
+    Source(BoxTokenSource),
+    Tls {
+        self_signed: bool,
+    },
     None,
+    Anonymous,
+}
+
+#[derive(Clone, Copy)]
+enum SignedWith {
+    Key,
+    Secret,
 }
 
 /// What one request carries to prove who the client is.
@@ -58,6 +72,8 @@ pub(crate) struct Proof {
     pub(crate) fields: Vec<(&'static str, Secret)>,
     /// Every form in which a secret leaves, so that none of them comes back in an error.
     pub(crate) secrets: Vec<Secret>,
+    /// Tells the assertion of another source from the one before.
+    pub(crate) external: Option<Fingerprint>,
 }
 
 impl ClientAuth {
@@ -99,6 +115,104 @@ impl ClientAuth {
         Self::with_method(client_id.into(), Method::Post { secret })
     }
 
+    /// `client_secret_jwt`: an assertion that is signed with the secret (OpenID Connect Core 1.0 section
+    /// 9). The secret itself is not sent.
+    ///
+    /// # Errors
+    /// As [`secret_basic`](Self::secret_basic), and if the secret is shorter than the hash
+    /// (RFC 7518 section 3.2).
+    pub fn secret_jwt(
+        client_id: impl Into<String>,
+        secret: impl Into<Secret>,
+        algorithm: HmacAlgorithm,
+    ) -> Result<Self, Error> {
+        let (client_id, secret) = (client_id.into(), checked_secret(secret.into())?);
+        let (length, least) = (secret.expose().len(), algorithm.shortest_secret());
+        if length < least {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!(
+                    "client_secret has {length} bytes, {} needs at least {least}",
+                    algorithm.as_str()
+                ),
+            ));
+        }
+        let key = algorithm.key(secret.expose().as_bytes());
+        let assertion =
+            Assertion::signed_by(Signer::Hmac(algorithm, Box::new(key)), client_id.clone());
+        Self::with_method(
+            client_id,
+            Method::Signed(Box::new(assertion), SignedWith::Secret),
+        )
+    }
+
+    /// `private_key_jwt`: an assertion that is signed with a key whose public half the server knows
+    /// (RFC 7523 section 2.2). Its audience is the URL of the token endpoint; see
+    /// [`assertion`](Self::assertion) for another one.
+    ///
+    /// # Errors
+    /// As [`none`](Self::none).
+    pub fn private_key_jwt(client_id: impl Into<String>, key: SigningKey) -> Result<Self, Error> {
+        let client_id = client_id.into();
+        let assertion = Assertion::new(key, client_id.clone());
+        Self::assertion(client_id, assertion)
+    }
+
+    /// `private_key_jwt` with an assertion that is set up as this server wants it.
+    ///
+    /// # Errors
+    /// As [`none`](Self::none).
+    pub fn assertion(client_id: impl Into<String>, assertion: Assertion) -> Result<Self, Error> {
+        Self::with_method(
+            client_id.into(),
+            Method::Signed(Box::new(assertion), SignedWith::Key),
+        )
+    }
+
+    /// An assertion that somebody else signs: the identity that a cloud, a cluster or a CI job gives the
+    /// program (RFC 7521 section 4.2). The source is asked for each request and must not be behind a
+    /// cache, because files rotate.
+    ///
+    /// Where the server does not accept the client, the source is asked once more, and if it has another
+    /// assertion by then, that one is tried.
+    ///
+    /// # Errors
+    /// As [`none`](Self::none).
+    pub fn assertion_from(
+        client_id: impl Into<String>,
+        source: impl TokenSource,
+    ) -> Result<Self, Error> {
+        Self::with_method(client_id.into(), Method::Source(source.boxed()))
+    }
+
+    /// `tls_client_auth`: the certificate of the connection, which an authority that the server trusts
+    /// has issued (RFC 8705 section 2.1). The transport has to show it; of the form it takes the id
+    /// alone.
+    ///
+    /// # Errors
+    /// As [`none`](Self::none).
+    pub fn tls(client_id: impl Into<String>) -> Result<Self, Error> {
+        Self::with_method(client_id.into(), Method::Tls { self_signed: false })
+    }
+
+    /// `self_signed_tls_client_auth`: as [`tls`](Self::tls), with a certificate that the server knows by
+    /// itself (RFC 8705 section 2.2).
+    ///
+    /// # Errors
+    /// As [`none`](Self::none).
+    pub fn self_signed_tls(client_id: impl Into<String>) -> Result<Self, Error> {
+        Self::with_method(client_id.into(), Method::Tls { self_signed: true })
+    }
+
+    /// No client at all: the grant says everything (RFC 7523 section 2.1).
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self {
+            client_id: String::new(),
+            method: Method::Anonymous,
+        }
+    }
+
     /// `none`: the id alone, in the form. The server knows the client by other means, or does not care.
     ///
     /// # Errors
@@ -112,7 +226,11 @@ impl ClientAuth {
         match self.method {
             Method::Basic { .. } => "client_secret_basic",
             Method::Post { .. } => "client_secret_post",
-            Method::None => "none",
+            Method::Signed(_, SignedWith::Secret) => "client_secret_jwt",
+            Method::Signed(_, SignedWith::Key) | Method::Source(_) => "private_key_jwt",
+            Method::Tls { self_signed: false } => "tls_client_auth",
+            Method::Tls { self_signed: true } => "self_signed_tls_client_auth",
+            Method::None | Method::Anonymous => "none",
         }
     }
 
@@ -122,8 +240,14 @@ impl ClientAuth {
     }
 
     /// A new proof. It is made for each attempt, because some proofs are good for one request only.
-    pub(crate) async fn prove(&self, _cx: &Fetch) -> Result<Proof, Error> {
+    pub(crate) async fn prove(&self, cx: &Fetch, scene: &Scene<'_>) -> Result<Proof, Error> {
         let id = ("client_id", Secret::from(self.client_id.as_str()));
+        let fields = |fields, secrets| Proof {
+            authorization: None,
+            fields,
+            secrets,
+            external: None,
+        };
         Ok(match &self.method {
             Method::Basic { secret, encoding } => {
                 let (authorization, credentials) = basic(&self.client_id, secret, *encoding)?;
@@ -131,20 +255,29 @@ impl ClientAuth {
                 secrets.push(credentials);
                 Proof {
                     authorization: Some(authorization),
-                    fields: Vec::new(),
-                    secrets,
+                    ..fields(Vec::new(), secrets)
                 }
             }
-            Method::Post { secret } => Proof {
-                authorization: None,
-                fields: vec![id, ("client_secret", secret.clone())],
-                secrets: sent_forms(secret),
-            },
-            Method::None => Proof {
-                authorization: None,
-                fields: vec![id],
-                secrets: Vec::new(),
-            },
+            Method::Post { secret } => fields(
+                vec![id, ("client_secret", secret.clone())],
+                sent_forms(secret),
+            ),
+            Method::Signed(assertion, _) => {
+                let assertion = assertion.sign(scene.world, scene.audience)?;
+                fields(with_assertion(id, assertion.clone()), vec![assertion])
+            }
+            Method::Source(source) => {
+                let assertion = subject::ask(source, cx, scene, "client_assertion").await?;
+                Proof {
+                    external: Some(assertion.fingerprint()),
+                    ..fields(
+                        with_assertion(id, assertion.clone()),
+                        sent_forms(&assertion),
+                    )
+                }
+            }
+            Method::Tls { .. } | Method::None => fields(vec![id], Vec::new()),
+            Method::Anonymous => fields(Vec::new(), Vec::new()),
         })
     }
 
@@ -168,11 +301,25 @@ impl fmt::Debug for ClientAuth {
         shown
             .field("client_id", &self.client_id)
             .field("method", &self.method());
-        if let Method::Basic { encoding, .. } = &self.method {
-            shown.field("encoding", encoding);
-        }
+        match &self.method {
+            Method::Basic { encoding, .. } => shown.field("encoding", encoding),
+            Method::Signed(assertion, _) => shown.field("assertion", assertion),
+            Method::Source(source) => shown.field("assertion_from", source),
+            _ => &mut shown,
+        };
         shown.finish_non_exhaustive()
     }
+}
+
+fn with_assertion(
+    client_id: (&'static str, Secret),
+    assertion: Secret,
+) -> Vec<(&'static str, Secret)> {
+    vec![
+        client_id,
+        ("client_assertion_type", Secret::from(ASSERTION_TYPE)),
+        ("client_assertion", assertion),
+    ]
 }
 
 /// The header, and what stands after its scheme.
@@ -235,3 +382,6 @@ fn check(setting: &str, text: &str) -> Result<(), Error> {
         format!("{setting} {problem}"),
     ))
 }
+
+/// The only type of assertion in use (RFC 7523 section 2.2).
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

@@ -1,9 +1,10 @@
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tower_auth_core::{Description, Error, Fetch, Secret, Token, TokenSource};
 
-use crate::{ClientAuth, Grant, TokenEndpoint};
+use crate::{ClientAuth, Grant, GrantSource, TokenEndpoint};
 
 /// A token for the client itself (RFC 6749 section 4.4), as a [`TokenSource`].
 ///
@@ -22,27 +23,17 @@ use crate::{ClientAuth, Grant, TokenEndpoint};
 /// # Ok::<(), tower_auth_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct ClientCredentials {
-    endpoint: TokenEndpoint,
-    auth: ClientAuth,
-    grant: Grant,
-    default_lifetime: Duration,
-    description: Description,
-}
+pub struct ClientCredentials(GrantSource);
 
 impl ClientCredentials {
     /// Tokens from this endpoint for this client.
     #[must_use]
     pub fn new(endpoint: TokenEndpoint, auth: ClientAuth) -> Self {
-        let description = Description::new("oauth client credentials")
-            .with_setting("token", endpoint.url().to_string());
-        Self {
+        Self(GrantSource::new(
             endpoint,
             auth,
-            grant: Grant::client_credentials(),
-            default_lifetime: Token::DEFAULT_LIFETIME,
-            description,
-        }
+            Grant::client_credentials(),
+        ))
     }
 
     /// Adds one scope, or several with blanks between them. See [`Grant::with_scope`].
@@ -68,12 +59,12 @@ impl ClientCredentials {
     /// # Errors
     /// See [`Grant::with_parameter`].
     pub fn with_parameter(
-        mut self,
+        self,
         name: impl Into<Cow<'static, str>>,
         value: impl Into<String>,
     ) -> Result<Self, Error> {
-        self.grant = self.grant.with_parameter(name, value)?;
-        Ok(self)
+        let change = |grant: Grant| grant.with_parameter(name, value);
+        self.0.map_grant(change).map(Self)
     }
 
     /// Adds a field whose value is a secret.
@@ -81,50 +72,40 @@ impl ClientCredentials {
     /// # Errors
     /// See [`Grant::with_secret_parameter`].
     pub fn with_secret_parameter(
-        mut self,
+        self,
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Secret>,
     ) -> Result<Self, Error> {
-        self.grant = self.grant.with_secret_parameter(name, value)?;
-        Ok(self)
+        let change = |grant: Grant| grant.with_secret_parameter(name, value);
+        self.0.map_grant(change).map(Self)
     }
 
     /// How long a token is taken to live whose issuer does not say, and which is no JWT with an `exp`:
     /// five minutes where this is not called, and a second at least.
     #[must_use]
-    pub fn with_default_lifetime(mut self, lifetime: Duration) -> Self {
-        self.default_lifetime = lifetime.max(Duration::from_secs(1));
-        self
+    pub fn with_default_lifetime(self, lifetime: Duration) -> Self {
+        Self(self.0.with_default_lifetime(lifetime))
     }
 
     /// Says what this source is and where its settings came from, for an integration that knows better.
     /// The name is also the one in errors.
     #[must_use]
-    pub fn with_description(mut self, description: Description) -> Self {
-        self.description = description;
-        self
+    pub fn with_description(self, description: Description) -> Self {
+        Self(self.0.with_description(description))
     }
 
-    fn map_grant(mut self, change: impl FnOnce(Grant) -> Grant) -> Self {
-        self.grant = change(self.grant);
-        self
+    fn map_grant(self, change: impl FnOnce(Grant) -> Grant) -> Self {
+        let Ok(source) = self.0.map_grant(|grant| Ok::<_, Infallible>(change(grant)));
+        Self(source)
     }
 }
 
 impl TokenSource for ClientCredentials {
     async fn fetch(&self, cx: &Fetch) -> Result<Token, Error> {
-        self.endpoint
-            .request(cx, &self.grant, &self.auth)
-            .await
-            .and_then(|response| {
-                response
-                    .into_token(self.default_lifetime)
-                    .map_err(|error| error.with_endpoint(self.endpoint.url().uri()))
-            })
-            .map_err(|error| error.or_source(self.description.name().to_owned()))
+        self.0.fetch(cx).await
     }
 
     fn describe(&self) -> Description {
-        self.description.clone()
+        self.0.describe()
     }
 }

@@ -1,9 +1,11 @@
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Request};
-use tower_auth_core::{Error, ErrorKind, Fetch, Secret};
+use http::{HeaderValue, Request, StatusCode};
+use tower_auth_core::{Error, ErrorKind, Fetch, Fingerprint, Reason, Secret};
 use tower_auth_io::{EndpointUrl, World};
 
 use crate::client_auth::{Proof, sent_forms};
+use crate::grant::Gathered;
+use crate::subject::{Scene, again};
 use crate::{ClientAuth, Grant, ResponseReader, TokenResponse, form};
 
 /// A token endpoint (RFC 6749 section 3.2) and the world it is reached through.
@@ -26,6 +28,14 @@ pub struct TokenEndpoint {
     url: EndpointUrl,
     world: World,
     reader: ResponseReader,
+}
+
+/// A request, ready to be sent.
+struct Written {
+    request: Request<bytes::Bytes>,
+    secrets: Vec<Secret>,
+    /// What other sources gave for it.
+    external: Vec<Fingerprint>,
 }
 
 impl TokenEndpoint {
@@ -63,23 +73,52 @@ impl TokenEndpoint {
 
     /// Asks once for a token.
     ///
+    /// Where the issuer refuses a token that another source gave, that source is asked once more; if it
+    /// has another one by now, because a file was rotated in between, the issuer is asked with that one.
+    ///
     /// # Errors
-    /// Those of [`Transport::send`](tower_auth_io::Transport::send) and of [`ResponseReader::read`], and whatever the source of a
-    /// proof says; all of them name the endpoint.
+    /// Those of [`Transport::send`](tower_auth_io::Transport::send) and of [`ResponseReader::read`], and
+    /// whatever the source of a proof or a grant says; all but the last name the endpoint.
     pub async fn request(
         &self,
         cx: &Fetch,
         grant: &Grant,
         auth: &ClientAuth,
     ) -> Result<TokenResponse, Error> {
-        let proof = auth.prove(cx).await?;
-        let request = self.write(grant, &proof)?;
-        let response = self.world.transport().send(request).await?;
-        let mut secrets = proof.secrets;
-        for secret in grant.secrets() {
-            secrets.extend(sent_forms(secret));
+        let written = self.write(&self.url, cx, grant, auth).await?;
+        let external = written.external.clone();
+        let error = match self.exchange(&self.url, written, auth).await {
+            Err(error) if !external.is_empty() && refuses_a_token(&error) => error,
+            Ok(response) => {
+                if grant.is_exchange() && response.issued_token_type().is_none() {
+                    tracing::warn!(
+                        endpoint = %self.url,
+                        "the answer to a token exchange has no issued_token_type; \
+                         it is taken for an access token",
+                    );
+                }
+                return Ok(response);
+            }
+            failed => return failed,
+        };
+        let cx = again(cx, Reason::Rejected);
+        match self.write(&self.url, &cx, grant, auth).await {
+            Ok(written) if written.external != external => {
+                self.exchange(&self.url, written, auth).await
+            }
+            // What the issuer said tells more than what the source says now.
+            _ => Err(error),
         }
-        let secrets: Vec<&Secret> = secrets.iter().collect();
+    }
+
+    async fn exchange(
+        &self,
+        url: &EndpointUrl,
+        written: Written,
+        auth: &ClientAuth,
+    ) -> Result<TokenResponse, Error> {
+        let response = self.world.transport().send(written.request).await?;
+        let secrets: Vec<&Secret> = written.secrets.iter().collect();
         self.reader
             .read_with_hint(
                 response,
@@ -87,29 +126,69 @@ impl TokenEndpoint {
                 self.world.clock().now(),
                 auth.other_encoding(),
             )
-            .map_err(|error| error.with_endpoint(self.url.uri()))
+            .map_err(|error| error.with_endpoint(url.uri()))
     }
 
-    fn write(&self, grant: &Grant, proof: &Proof) -> Result<Request<bytes::Bytes>, Error> {
-        let fields = grant.fields();
-        let form = fields.iter().map(|(name, value)| (*name, &**value)).chain(
-            proof
-                .fields
-                .iter()
-                .map(|(name, value)| (*name, value.expose())),
-        );
-        let mut request = Request::post(self.url.uri().clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static(form::CONTENT_TYPE))
-            .header(ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(authorization) = &proof.authorization {
-            request = request.header(AUTHORIZATION, authorization);
+    /// Everything in it that is good for one request only is made anew.
+    async fn write(
+        &self,
+        url: &EndpointUrl,
+        cx: &Fetch,
+        grant: &Grant,
+        auth: &ClientAuth,
+    ) -> Result<Written, Error> {
+        let audience = url.uri().to_string();
+        let scene = Scene {
+            world: &self.world,
+            audience: &audience,
+        };
+        let gathered = grant.gather(cx, &scene).await?;
+        let proof = auth.prove(cx, &scene).await?;
+        let request = request(url, grant, &gathered, &proof)?;
+        let mut secrets = proof.secrets;
+        for secret in grant.secrets().chain(&gathered.secrets) {
+            secrets.extend(sent_forms(secret));
         }
-        request.body(form::encode(form)).map_err(|cause| {
-            Error::new(
-                ErrorKind::InvalidConfig,
-                "no request can be made for the token endpoint",
-            )
-            .with_cause(cause)
+        let mut external = gathered.external;
+        external.extend(proof.external);
+        Ok(Written {
+            request,
+            secrets,
+            external,
         })
     }
+}
+
+fn request(
+    url: &EndpointUrl,
+    grant: &Grant,
+    gathered: &Gathered,
+    proof: &Proof,
+) -> Result<Request<bytes::Bytes>, Error> {
+    let fields = grant.fields();
+    let made = gathered.fields.iter().chain(&proof.fields);
+    let form = fields
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .chain(made.map(|(name, value)| (*name, value.expose())));
+    let mut request = Request::post(url.uri().clone())
+        .header(CONTENT_TYPE, HeaderValue::from_static(form::CONTENT_TYPE))
+        .header(ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(authorization) = &proof.authorization {
+        request = request.header(AUTHORIZATION, authorization);
+    }
+    request.body(form::encode(form)).map_err(|cause| {
+        Error::new(
+            ErrorKind::InvalidConfig,
+            "no request can be made for the token endpoint",
+        )
+        .with_cause(cause)
+    })
+}
+
+/// Whether it may be the token of another source that is not accepted.
+fn refuses_a_token(error: &Error) -> bool {
+    error.kind() == ErrorKind::Denied
+        && (error.status() == Some(StatusCode::UNAUTHORIZED)
+            || matches!(error.code(), Some("invalid_client" | "invalid_grant")))
 }

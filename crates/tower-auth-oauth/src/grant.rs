@@ -1,7 +1,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use tower_auth_core::{Error, ErrorKind, Secret};
+use tower_auth_core::{Error, ErrorKind, Fetch, Fingerprint, Secret, TokenSource};
+
+use crate::subject::{Scene, Subject};
+use crate::{Assertion, TokenType};
 
 /// What a token is asked for, and with what right (RFC 6749 section 1.3): the fields of a token request
 /// except those that prove who the client is.
@@ -25,9 +28,30 @@ pub struct Grant {
     parameters: Vec<(Cow<'static, str>, Value)>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Kind {
     ClientCredentials,
+    RefreshToken(Secret),
+    JwtBearer(Subject),
+    TokenExchange(Box<Exchange>),
+}
+
+/// The fields that only a token exchange has (RFC 8693 section 2.1).
+#[derive(Clone)]
+struct Exchange {
+    subject: Subject,
+    subject_type: TokenType,
+    actor: Option<(Subject, TokenType)>,
+    requested: Option<TokenType>,
+}
+
+/// The fields that are made anew for each request.
+pub(crate) struct Gathered {
+    pub(crate) fields: Vec<(&'static str, Secret)>,
+    /// Those that must not come back in an error.
+    pub(crate) secrets: Vec<Secret>,
+    /// Tells what other sources gave from what they gave before.
+    pub(crate) external: Vec<Fingerprint>,
 }
 
 #[derive(Clone)]
@@ -40,13 +64,65 @@ impl Grant {
     /// The client's own right (RFC 6749 section 4.4).
     #[must_use]
     pub fn client_credentials() -> Self {
-        Self {
-            kind: Kind::ClientCredentials,
-            scopes: Vec::new(),
-            resources: Vec::new(),
-            audiences: Vec::new(),
-            parameters: Vec::new(),
-        }
+        Self::of(Kind::ClientCredentials)
+    }
+
+    /// A refresh token (RFC 6749 section 6). It sends the one that it is given, also where
+    /// the issuer gives a new one with each answer.
+    pub fn refresh_token(token: impl Into<Secret>) -> Self {
+        Self::of(Kind::RefreshToken(token.into()))
+    }
+
+    /// A JWT that somebody else has signed (RFC 7523 section 2.1). The source is asked for each request
+    /// and must not be behind a cache.
+    pub fn jwt_bearer(source: impl TokenSource) -> Self {
+        Self::of(Kind::JwtBearer(Subject::Source(source.boxed())))
+    }
+
+    /// A JWT that is signed here, for a user or an account that trusts the key (RFC 7523 section 2.1).
+    #[must_use]
+    pub fn signed_jwt_bearer(assertion: Assertion) -> Self {
+        Self::of(Kind::JwtBearer(Subject::Signed(Box::new(assertion))))
+    }
+
+    /// A token in exchange for another one (RFC 8693). The source of the subject is asked for each
+    /// request and must not be behind a cache.
+    ///
+    /// ```
+    /// use tower_auth_core::bearer_fn;
+    /// use tower_auth_oauth::{Grant, TokenType};
+    ///
+    /// let workload = bearer_fn(|| async { Ok("eyJ…") });
+    /// let grant = Grant::token_exchange(workload, TokenType::JWT).with_audience("orders");
+    /// # let _ = grant;
+    /// ```
+    pub fn token_exchange(subject: impl TokenSource, subject_type: TokenType) -> Self {
+        Self::of(Kind::TokenExchange(Box::new(Exchange {
+            subject: Subject::Source(subject.boxed()),
+            subject_type,
+            actor: None,
+            requested: None,
+        })))
+    }
+
+    /// Adds who acts for the subject of a token exchange (`actor_token`, RFC 8693 section 2.1).
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if this is another grant.
+    pub fn with_actor(self, actor: impl TokenSource, actor_type: TokenType) -> Result<Self, Error> {
+        self.change_exchange("actor_token", |exchange| {
+            exchange.actor = Some((Subject::Source(actor.boxed()), actor_type));
+        })
+    }
+
+    /// Sets what a token exchange is to give (`requested_token_type`, RFC 8693 section 2.1).
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if this is another grant.
+    pub fn with_requested_token_type(self, requested: TokenType) -> Result<Self, Error> {
+        self.change_exchange("requested_token_type", |exchange| {
+            exchange.requested = Some(requested);
+        })
     }
 
     /// Adds one scope, or several with blanks between them (RFC 6749 section 3.3). They are sent in the
@@ -104,7 +180,84 @@ impl Grant {
     pub fn grant_type(&self) -> &'static str {
         match self.kind {
             Kind::ClientCredentials => "client_credentials",
+            Kind::RefreshToken(_) => "refresh_token",
+            Kind::JwtBearer(_) => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            Kind::TokenExchange(_) => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
+    }
+
+    /// What a source of this grant is called.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::ClientCredentials => "oauth client credentials",
+            Kind::RefreshToken(_) => "oauth refresh token",
+            Kind::JwtBearer(_) => "oauth jwt bearer",
+            Kind::TokenExchange(_) => "oauth token exchange",
+        }
+    }
+
+    /// Whether the answer has to say what kind of token it is (RFC 8693 section 2.2.1).
+    pub(crate) fn is_exchange(&self) -> bool {
+        matches!(self.kind, Kind::TokenExchange(_))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            scopes: Vec::new(),
+            resources: Vec::new(),
+            audiences: Vec::new(),
+            parameters: Vec::new(),
+        }
+    }
+
+    fn change_exchange(
+        mut self,
+        field: &str,
+        change: impl FnOnce(&mut Exchange),
+    ) -> Result<Self, Error> {
+        let Kind::TokenExchange(exchange) = &mut self.kind else {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("{field} is for a token exchange only"),
+            ));
+        };
+        change(exchange);
+        Ok(self)
+    }
+
+    /// Asks for the tokens that the grant rests on.
+    pub(crate) async fn gather(&self, cx: &Fetch, scene: &Scene<'_>) -> Result<Gathered, Error> {
+        let mut gathered = Gathered {
+            fields: Vec::new(),
+            secrets: Vec::new(),
+            external: Vec::new(),
+        };
+        match &self.kind {
+            Kind::ClientCredentials => {}
+            Kind::RefreshToken(token) => gathered.add("refresh_token", token.clone()),
+            Kind::JwtBearer(subject) => {
+                gathered.ask(subject, cx, scene, "assertion").await?;
+            }
+            Kind::TokenExchange(exchange) => {
+                let Exchange {
+                    subject,
+                    subject_type,
+                    actor,
+                    requested,
+                } = &**exchange;
+                gathered.ask(subject, cx, scene, "subject_token").await?;
+                gathered.say("subject_token_type", subject_type);
+                if let Some((actor, actor_type)) = actor {
+                    gathered.ask(actor, cx, scene, "actor_token").await?;
+                    gathered.say("actor_token_type", actor_type);
+                }
+                if let Some(requested) = requested {
+                    gathered.say("requested_token_type", requested);
+                }
+            }
+        }
+        Ok(gathered)
     }
 
     fn with_value(mut self, name: Cow<'static, str>, value: Value) -> Result<Self, Error> {
@@ -152,11 +305,50 @@ impl Grant {
     }
 }
 
+impl Gathered {
+    async fn ask(
+        &mut self,
+        subject: &Subject,
+        cx: &Fetch,
+        scene: &Scene<'_>,
+        field: &'static str,
+    ) -> Result<(), Error> {
+        let given = subject.give(cx, scene, field).await?;
+        if given.is_external {
+            self.external.push(given.text.fingerprint());
+        }
+        self.add(field, given.text);
+        Ok(())
+    }
+
+    fn add(&mut self, field: &'static str, secret: Secret) {
+        self.fields.push((field, secret.clone()));
+        self.secrets.push(secret);
+    }
+
+    fn say(&mut self, field: &'static str, token_type: &TokenType) {
+        self.fields.push((field, Secret::from(token_type.as_str())));
+    }
+}
+
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Grant");
+        shown.field("grant_type", &self.grant_type());
+        match &self.kind {
+            Kind::ClientCredentials | Kind::RefreshToken(_) => {}
+            Kind::JwtBearer(subject) => {
+                shown.field("assertion", subject);
+            }
+            Kind::TokenExchange(exchange) => {
+                shown
+                    .field("subject", &exchange.subject)
+                    .field("subject_token_type", &exchange.subject_type)
+                    .field("actor", &exchange.actor)
+                    .field("requested_token_type", &exchange.requested);
+            }
+        }
         shown
-            .field("grant_type", &self.grant_type())
             .field("scopes", &self.scopes)
             .field("resources", &self.resources)
             .field("audiences", &self.audiences);
@@ -171,7 +363,7 @@ impl fmt::Debug for Grant {
 }
 
 /// Fields that are written from elsewhere, and from where.
-const RESERVED: [(&str, &str); 8] = [
+const RESERVED: [(&str, &str); 15] = [
     ("grant_type", "the grant"),
     ("scope", "the grant's scopes"),
     ("resource", "the grant's resources"),
@@ -180,6 +372,13 @@ const RESERVED: [(&str, &str); 8] = [
     ("client_secret", "the client authentication"),
     ("client_assertion", "the client authentication"),
     ("client_assertion_type", "the client authentication"),
+    ("assertion", "the grant"),
+    ("refresh_token", "the grant"),
+    ("subject_token", "the grant"),
+    ("subject_token_type", "the grant"),
+    ("actor_token", "the grant"),
+    ("actor_token_type", "the grant"),
+    ("requested_token_type", "the grant"),
 ];
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ pub struct TokenResponse {
     token_type: String,
     expiry: Option<Expiry>,
     refresh_hint: Option<RefreshHint>,
+    refresh_token: Option<Secret>,
+    issued_token_type: Option<String>,
+    /// Whether a proof was sent that binds the token to a key.
+    proved: bool,
 }
 
 impl TokenResponse {
@@ -53,17 +57,34 @@ impl TokenResponse {
         self.refresh_hint
     }
 
-    /// The access token as a credential for `Authorization: Bearer`. Where the issuer did not say how
-    /// long it lives, it is [`Expiry::AskEvery`] `default_lifetime`.
+    /// The token that the next one can be had for (RFC 6749 section 6).
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<&Secret> {
+        self.refresh_token.as_ref()
+    }
+
+    /// The `issued_token_type` of a token exchange (RFC 8693 section 2.2.1), without any secret.
+    #[must_use]
+    pub fn issued_token_type(&self) -> Option<&str> {
+        self.issued_token_type.as_deref()
+    }
+
+    /// The access token as a credential for `Authorization: Bearer`, or for `Authorization: DPoP` if it
+    /// is bound to the key that the endpoint was given. Where the issuer did
+    /// not say how long it lives, it is [`Expiry::AskEvery`] `default_lifetime`.
     ///
     /// # Errors
-    /// [`Malformed`](ErrorKind::Malformed), naming the type, if the token is not a bearer token: a client
-    /// must not use a type that it does not understand (RFC 6749 section 7.1).
+    /// [`Malformed`](ErrorKind::Malformed), naming the type, if the token is of any other: a client must
+    /// not use a type that it does not understand (RFC 6749 section 7.1).
     pub fn into_token(self, default_lifetime: Duration) -> Result<Token, Error> {
-        if !self.is_bearer() {
+        let scheme = if self.is_bearer() {
+            BEARER
+        } else if self.proved && self.is_dpop() {
+            DPOP
+        } else {
             return Err(unusable(&self.token_type));
-        }
-        let token = Token::bearer(self.access_token)
+        };
+        let token = Token::with_scheme(scheme, self.access_token)
             .with_expiry(self.expiry.unwrap_or(Expiry::AskEvery(default_lifetime)));
         Ok(match self.refresh_hint {
             Some(hint) => token.with_refresh_hint(hint),
@@ -77,11 +98,18 @@ impl TokenResponse {
             let token_type = redact(&self.token_type, &[&self.access_token]);
             self.token_type = redact(&token_type, sent);
         }
+        if let Some(issued) = &mut self.issued_token_type {
+            *issued = redact(&redact(issued, &[&self.access_token]), sent);
+        }
         self
     }
 
-    fn is_bearer(&self) -> bool {
+    pub(crate) fn is_bearer(&self) -> bool {
         self.token_type.eq_ignore_ascii_case(BEARER)
+    }
+
+    fn is_dpop(&self) -> bool {
+        self.token_type.eq_ignore_ascii_case(DPOP)
     }
 }
 
@@ -92,6 +120,8 @@ impl fmt::Debug for TokenResponse {
             .field("token_type", &self.token_type)
             .field("expiry", &self.expiry)
             .field("refresh_hint", &self.refresh_hint)
+            .field("has_refresh_token", &self.refresh_token.is_some())
+            .field("issued_token_type", &self.issued_token_type)
             .finish_non_exhaustive()
     }
 }
@@ -146,6 +176,8 @@ struct Members<'a> {
     expires_in: Option<&'a RawValue>,
     expires_on: Option<&'a RawValue>,
     refresh_in: Option<&'a RawValue>,
+    refresh_token: Option<&'a RawValue>,
+    issued_token_type: Option<&'a RawValue>,
     error: Option<&'a RawValue>,
 }
 
@@ -161,7 +193,24 @@ impl Members<'_> {
                 .and_then(seconds::whole_seconds)
                 .and_then(seconds::lifetime)
                 .map(RefreshHint::In),
+            refresh_token: self.refresh_token()?,
+            issued_token_type: self.issued_token_type.and_then(seconds::string),
+            proved: false,
         })
+    }
+
+    /// One that cannot be read is an error: the old one may be of no use any more.
+    fn refresh_token(&self) -> Result<Option<Secret>, Error> {
+        let Some(raw) = self.refresh_token.filter(|raw| raw.get() != "null") else {
+            return Ok(None);
+        };
+        let token = seconds::string(raw)
+            .map(Secret::new)
+            .ok_or_else(|| malformed("refresh_token is not a string"))?;
+        if token.expose().len() > TokenResponse::MAX_TOKEN_LENGTH {
+            return Err(malformed("refresh_token is longer than 64 KiB"));
+        }
+        Ok(Some(token).filter(|token| !token.is_blank()))
     }
 
     fn access_token(&self) -> Result<Secret, Error> {
@@ -232,7 +281,13 @@ fn says_none(error: &RawValue) -> bool {
 }
 
 fn unusable(token_type: &str) -> Error {
-    if token_type.eq_ignore_ascii_case("DPoP") {
+    if token_type.eq_ignore_ascii_case("N_A") {
+        return malformed(
+            "the issuer gave a token of type N_A, which is no access token and can only be exchanged; \
+             ask for urn:ietf:params:oauth:token-type:access_token",
+        );
+    }
+    if token_type.eq_ignore_ascii_case(DPOP) {
         return malformed(
             "the issuer gave a token of type DPoP, which is bound to a key, and none was offered",
         );
@@ -255,3 +310,4 @@ fn malformed(message: &'static str) -> Error {
 }
 
 const BEARER: &str = "Bearer";
+const DPOP: &str = "DPoP";

@@ -1,10 +1,13 @@
-//! What every source has to do, for the client credentials with each kind of client authentication.
+//! What every source has to do, for each kind of client authentication and each grant.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
 use http::Request;
 use tower_auth_core::{Error, Secret, Token};
-use tower_auth_oauth::{BasicEncoding, ClientAuth, ClientCredentials, TokenEndpoint};
+use tower_auth_oauth::{
+    Assertion, BasicEncoding, ClientAuth, ClientCredentials, Grant, GrantSource, HmacAlgorithm,
+    SigningKey, TokenEndpoint, TokenType,
+};
 use tower_auth_testing::conformance::{Harness, World};
 use tower_auth_testing::{Canary, Reply, conformance};
 
@@ -75,5 +78,112 @@ conformance!(
     Client {
         auth: |_| ClientAuth::none("id"),
         has_secret: false,
+    }
+);
+
+conformance!(
+    secret_jwt,
+    Client {
+        auth: |secret| ClientAuth::secret_jwt(
+            "id",
+            format!("{}-and-thirty-two-bytes", secret.expose()),
+            HmacAlgorithm::Hs256
+        ),
+        has_secret: true,
+    }
+);
+
+conformance!(
+    private_key_jwt,
+    Client {
+        auth: |_| ClientAuth::private_key_jwt("id", key()),
+        has_secret: false,
+    }
+);
+
+conformance!(
+    assertion_from,
+    Client {
+        auth: |secret| ClientAuth::assertion_from("id", secret),
+        has_secret: true,
+    }
+);
+
+conformance!(
+    tls,
+    Client {
+        auth: |_| ClientAuth::tls("id"),
+        has_secret: false,
+    }
+);
+
+fn key() -> SigningKey {
+    SigningKey::from_pem(include_str!("keys/p256.pem")).unwrap()
+}
+
+struct Granted {
+    grant: fn(Secret, Secret) -> Grant,
+    secrets: &'static [&'static str],
+}
+
+impl Harness for Granted {
+    type Credential = Token;
+    type Source = GrantSource;
+
+    fn source(&self, world: &World) -> GrantSource {
+        let world = tower_auth_io::World::closed()
+            .with_transport(world.transport())
+            .with_clock(world.clock());
+        let endpoint = TokenEndpoint::new("https://issuer.test/token", &world).unwrap();
+        let auth = ClientAuth::secret_post("id", Canary::new("client-secret").secret()).unwrap();
+        let [subject, actor] = ["subject", "actor"].map(|name| Canary::jwt(name).secret());
+        GrantSource::new(endpoint, auth, (self.grant)(subject, actor))
+    }
+
+    fn answer(&self, _: &Request<Bytes>, nth: usize) -> Reply {
+        let token = Canary::new(format!("access-token-{nth}"));
+        Reply::json(format!(
+            r#"{{"access_token":"{}","issued_token_type":"urn:x","token_type":"Bearer","expires_in":3600}}"#,
+            token.text()
+        ))
+    }
+
+    fn secrets(&self) -> Vec<Canary> {
+        let subjects = self.secrets.iter().map(|name| Canary::jwt(*name));
+        subjects.chain([Canary::new("client-secret")]).collect()
+    }
+}
+
+conformance!(
+    jwt_bearer,
+    Granted {
+        grant: |subject, _| Grant::jwt_bearer(subject),
+        secrets: &["subject"],
+    }
+);
+
+conformance!(
+    signed_jwt_bearer,
+    Granted {
+        grant: |_, _| Grant::signed_jwt_bearer(Assertion::new(key(), "id")),
+        secrets: &[],
+    }
+);
+
+conformance!(
+    token_exchange,
+    Granted {
+        grant: |subject, actor| Grant::token_exchange(subject, TokenType::JWT)
+            .with_actor(actor, TokenType::JWT)
+            .unwrap(),
+        secrets: &["subject", "actor"],
+    }
+);
+
+conformance!(
+    refresh_token,
+    Granted {
+        grant: |subject, _| Grant::refresh_token(subject),
+        secrets: &["subject"],
     }
 );
