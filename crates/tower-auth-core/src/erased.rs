@@ -2,7 +2,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::{Caching, Credential, Description, Error, Fetch, Token, TokenSource};
+use crate::{Caching, Credential, Description, Error, Fetch, Presence, Token, TokenSource};
 
 /// Any [`TokenSource`], behind a pointer. Made by [`TokenSource::boxed`].
 ///
@@ -25,6 +25,7 @@ trait DynTokenSource<T: Credential>: Send + Sync {
     fn fetch_boxed<'a>(&'a self, cx: &'a Fetch<T>) -> BoxFuture<'a, Result<T, Error>>;
     fn describe_dyn(&self) -> Description;
     fn caching_dyn(&self) -> Caching;
+    fn presence_dyn(&self) -> Presence;
 }
 
 impl<T: Credential, S: TokenSource<T>> DynTokenSource<T> for S {
@@ -38,6 +39,10 @@ impl<T: Credential, S: TokenSource<T>> DynTokenSource<T> for S {
 
     fn caching_dyn(&self) -> Caching {
         self.caching()
+    }
+
+    fn presence_dyn(&self) -> Presence {
+        self.presence()
     }
 }
 
@@ -59,6 +64,10 @@ impl<T: Credential> TokenSource<T> for BoxTokenSource<T> {
 
     fn caching(&self) -> Caching {
         self.0.caching_dyn()
+    }
+
+    fn presence(&self) -> Presence {
+        self.0.presence_dyn()
     }
 
     fn boxed(self) -> Self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{StatusCode, Uri};
 
-use crate::{Secret, redact};
+use crate::{ChainReport, Secret, redact};
 
 /// Any error, as tower passes them on.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -50,6 +50,8 @@ struct Inner {
     correlation: Option<String>,
     retry_after: Option<Duration>,
     timed_out: bool,
+    set_but_empty: bool,
+    chain: Option<Arc<ChainReport>>,
     hint: Option<Cow<'static, str>>,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -117,6 +119,8 @@ impl Error {
             correlation: None,
             retry_after: None,
             timed_out: false,
+            set_but_empty: false,
+            chain: None,
             hint: None,
             cause: None,
         }))
@@ -214,6 +218,19 @@ impl Error {
         self.0.timed_out
     }
 
+    /// Whether something is missing because it is set to nothing, as a CI system passes a secret that it
+    /// does not have.
+    #[must_use]
+    pub fn is_set_but_empty(&self) -> bool {
+        self.0.set_but_empty
+    }
+
+    /// What became of each source, if a [`Chain`](crate::Chain) made no choice.
+    #[must_use]
+    pub fn chain(&self) -> Option<&ChainReport> {
+        self.0.chain.as_deref()
+    }
+
     /// The same error with another kind.
     #[must_use]
     pub fn with_kind(self, kind: ErrorKind) -> Self {
@@ -307,6 +324,18 @@ impl Error {
     #[must_use]
     pub fn timed_out(self) -> Self {
         self.map(|inner| inner.timed_out = true)
+    }
+
+    /// Marks that something is set, to nothing.
+    #[must_use]
+    pub fn set_but_empty(self) -> Self {
+        self.map(|inner| inner.set_but_empty = true)
+    }
+
+    /// Adds what became of each source of a chain.
+    #[must_use]
+    pub fn with_chain(self, report: Arc<ChainReport>) -> Self {
+        self.map(|inner| inner.chain = Some(report))
     }
 
     /// Adds the cause. Its text must hold no secret: it is shown to whoever prints the chain.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod chain;
 mod clock;
 mod closure;
 mod credential;
@@ -14,6 +15,7 @@ mod source;
 mod stamp;
 mod token;
 
+pub use chain::{Chain, ChainReport, ChainStep, StepStatus};
 pub use clock::Clock;
 pub use closure::{BearerFn, SourceFn, bearer_fn, source_fn};
 pub use credential::{Credential, Expiry, Fingerprint, RefreshHint};
@@ -23,6 +25,6 @@ pub use fetch::{Fetch, Reason};
 pub use origin::Origin;
 pub use redact::redact;
 pub use secret::Secret;
-pub use source::{Caching, Description, TokenSource};
+pub use source::{Caching, Description, Presence, TokenSource};
 pub use stamp::{Stamp, StampContext, Stamped};
 pub use token::{ExtraHeader, HeaderMode, Placement, Token};

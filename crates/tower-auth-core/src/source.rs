@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{BoxTokenSource, Credential, Error, Expiry, Fetch, Origin, Secret, Token};
+use crate::{BoxTokenSource, ChainReport, Credential, Error, Expiry, Fetch, Origin, Secret, Token};
 
 /// One attempt to obtain a credential. Calling it again is the refresh.
 ///
@@ -46,6 +46,14 @@ pub trait TokenSource<T: Credential = Token>: Send + Sync + 'static {
         Caching::Shared
     }
 
+    /// Whether what it needs to be configured is there, as far as that is known without a request, a
+    /// program or a wait. Explains a choice between several sources; decides nothing.
+    ///
+    /// A source that was made of its settings has them, and may say so.
+    fn presence(&self) -> Presence {
+        Presence::Unknown
+    }
+
     /// This source behind a pointer, for a list or a field that holds any of them.
     fn boxed(self) -> BoxTokenSource<T>
     where
@@ -66,6 +74,19 @@ pub enum Caching {
     PerRequest,
 }
 
+/// Whether a source is configured. See [`TokenSource::presence`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Presence {
+    /// It would take a fetch to know.
+    Unknown,
+    /// What it needs is there. Whether it works is another question.
+    Configured,
+    /// Something is missing or wrong: the error that a fetch would give. Its kind tells the one
+    /// ([`NotConfigured`](crate::ErrorKind::NotConfigured)) from the other.
+    Missing(Error),
+}
+
 /// What a source is, in words: its name, where its settings came from, and which API it is meant for.
 ///
 /// ```
@@ -81,6 +102,7 @@ pub struct Description {
     name: Cow<'static, str>,
     settings: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     origins: Vec<Origin>,
+    chain: Option<Arc<ChainReport>>,
 }
 
 impl Description {
@@ -90,6 +112,7 @@ impl Description {
             name: name.into(),
             settings: Vec::new(),
             origins: Vec::new(),
+            chain: None,
         }
     }
 
@@ -113,6 +136,13 @@ impl Description {
         self
     }
 
+    /// Adds what other sources there were to choose from.
+    #[must_use]
+    pub fn with_chain(mut self, report: Arc<ChainReport>) -> Self {
+        self.chain = Some(report);
+        self
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -130,6 +160,12 @@ impl Description {
     #[must_use]
     pub fn origins(&self) -> &[Origin] {
         &self.origins
+    }
+
+    /// What other sources there were to choose from, if a [`Chain`](crate::Chain) made a choice.
+    #[must_use]
+    pub fn chain(&self) -> Option<&ChainReport> {
+        self.chain.as_deref()
     }
 }
 
@@ -164,6 +200,10 @@ macro_rules! forward_to_pointee {
             fn caching(&self) -> Caching {
                 (**self).caching()
             }
+
+            fn presence(&self) -> Presence {
+                (**self).presence()
+            }
         }
     )*};
 }
@@ -180,6 +220,10 @@ macro_rules! static_text {
             fn describe(&self) -> Description {
                 Description::new("fixed bearer token")
             }
+
+            fn presence(&self) -> Presence {
+                Presence::Configured
+            }
         }
     )*};
 }
@@ -193,6 +237,10 @@ impl TokenSource for Token {
 
     fn describe(&self) -> Description {
         Description::new("fixed token")
+    }
+
+    fn presence(&self) -> Presence {
+        Presence::Configured
     }
 }
 
