@@ -218,7 +218,8 @@ impl Client {
     }
 
     /// Makes a client that sends every request to this socket, whatever host its URL has: a server on this
-    /// machine that listens on no port. The URL is `http://localhost` and a path.
+    /// machine that listens on no port. The URL is `http://localhost` and a path. It speaks HTTP/1.1; certificates,
+    /// proxies and [`allowing_clear_text`](Self::allowing_clear_text) mean nothing here.
     #[cfg(unix)]
     pub fn unix_transport(self, socket: impl Into<PathBuf>) -> Transport {
         let connector = connector::Socket::new(socket.into(), self.connect_timeout);
