@@ -2,7 +2,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{BoxTokenSource, ChainReport, Credential, Error, Expiry, Fetch, Origin, Secret, Token};
+use crate::{
+    BoxTokenSource, ChainReport, Credential, Error, Expiry, Fetch, Origin, Prefix, Secret, Token,
+};
 
 /// One attempt to obtain a credential. Calling it again is the refresh.
 ///
@@ -102,6 +104,8 @@ pub struct Description {
     name: Cow<'static, str>,
     settings: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     origins: Vec<Origin>,
+    prefixes: Vec<Prefix>,
+    audience: Option<Cow<'static, str>>,
     chain: Option<Arc<ChainReport>>,
 }
 
@@ -112,6 +116,8 @@ impl Description {
             name: name.into(),
             settings: Vec::new(),
             origins: Vec::new(),
+            prefixes: Vec::new(),
+            audience: None,
             chain: None,
         }
     }
@@ -133,6 +139,20 @@ impl Description {
     #[must_use]
     pub fn with_origin(mut self, origin: Origin) -> Self {
         self.origins.push(origin);
+        self
+    }
+
+    /// Adds how a kind of credential of this issuer begins, so that one in the wrong place is noticed.
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: Prefix) -> Self {
+        self.prefixes.push(prefix);
+        self
+    }
+
+    /// Adds the audience that the credential must name if it is a JWT (RFC 7519 section 4.1.3).
+    #[must_use]
+    pub fn with_audience(mut self, audience: impl Into<Cow<'static, str>>) -> Self {
+        self.audience = Some(audience.into());
         self
     }
 
@@ -160,6 +180,18 @@ impl Description {
     #[must_use]
     pub fn origins(&self) -> &[Origin] {
         &self.origins
+    }
+
+    /// How the kinds of credentials of this issuer begin, as far as the source says.
+    #[must_use]
+    pub fn prefixes(&self) -> &[Prefix] {
+        &self.prefixes
+    }
+
+    /// The audience that the credential must name if it is a JWT, where the source knows.
+    #[must_use]
+    pub fn audience(&self) -> Option<&str> {
+        self.audience.as_deref()
     }
 
     /// What other sources there were to choose from, if a [`Chain`](crate::Chain) made a choice.
