@@ -234,6 +234,12 @@ impl ClientAuth {
         }
     }
 
+    /// Whether the certificate of the connection is the proof, so that the endpoint for such connections
+    /// is to be used (RFC 8705 section 5).
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.method, Method::Tls { .. })
+    }
+
     fn with_method(client_id: String, method: Method) -> Result<Self, Error> {
         check("client_id", &client_id)?;
         Ok(Self { client_id, method })

@@ -1,12 +1,16 @@
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Request, StatusCode};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use tower_auth_core::{Error, ErrorKind, Fetch, Fingerprint, Reason, Secret};
 use tower_auth_io::{EndpointUrl, World};
 
 use crate::client_auth::{Proof, sent_forms};
+use crate::dpop::{PROOF, Party, USE_NONCE};
 use crate::grant::Gathered;
 use crate::subject::{Scene, again};
-use crate::{ClientAuth, Grant, ResponseReader, TokenResponse, form};
+use crate::{ClientAuth, Discovery, Dpop, Grant, ResponseReader, TokenResponse, form};
 
 /// A token endpoint (RFC 6749 section 3.2) and the world it is reached through.
 ///
@@ -25,9 +29,16 @@ use crate::{ClientAuth, Grant, ResponseReader, TokenResponse, form};
 /// ```
 #[derive(Clone, Debug)]
 pub struct TokenEndpoint {
-    url: EndpointUrl,
+    place: Place,
     world: World,
     reader: ResponseReader,
+    dpop: Option<Dpop>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Known(EndpointUrl),
+    Discovered(Box<Discovery>),
 }
 
 /// A request, ready to be sent.
@@ -36,6 +47,15 @@ struct Written {
     secrets: Vec<Secret>,
     /// What other sources gave for it.
     external: Vec<Fingerprint>,
+    /// The nonce in its proof.
+    nonce: Option<Arc<str>>,
+}
+
+/// What came back.
+struct Answered {
+    outcome: Result<TokenResponse, Error>,
+    /// The nonce that came with it.
+    nonce: Option<Arc<str>>,
 }
 
 impl TokenEndpoint {
@@ -51,11 +71,14 @@ impl TokenEndpoint {
     /// The token endpoint at a URL that has been parsed already, from a setting with a name.
     #[must_use]
     pub fn at(url: EndpointUrl, world: &World) -> Self {
-        Self {
-            url,
-            world: world.clone(),
-            reader: ResponseReader::new(),
-        }
+        Self::in_place(Place::Known(url), world.clone())
+    }
+
+    /// The token endpoint that the issuer names. It is looked up with the first token.
+    #[must_use]
+    pub fn discovered(discovery: Discovery) -> Self {
+        let world = discovery.world().clone();
+        Self::in_place(Place::Discovered(Box::new(discovery)), world)
     }
 
     /// Reads the answers in this way.
@@ -65,68 +88,133 @@ impl TokenEndpoint {
         self
     }
 
-    /// The URL.
+    /// Proves with each request that the client holds this key, so that the tokens are bound to it
+    /// (RFC 9449 section 5).
+    #[must_use]
+    pub fn with_dpop(mut self, dpop: Dpop) -> Self {
+        self.dpop = Some(dpop);
+        self
+    }
+
+    /// The URL; that of the issuer, where the endpoint is discovered.
     #[must_use]
     pub fn url(&self) -> &EndpointUrl {
-        &self.url
+        match &self.place {
+            Place::Known(url) => url,
+            Place::Discovered(discovery) => discovery.url(),
+        }
     }
 
     /// Asks once for a token.
     ///
-    /// Where the issuer refuses a token that another source gave, that source is asked once more; if it
-    /// has another one by now, because a file was rotated in between, the issuer is asked with that one.
+    /// Two answers are a part of the protocol and not a refusal, and are followed by another request:
+    ///
+    /// - The issuer demands a nonce in the DPoP proof (RFC 9449 section 8). It gets one, with everything
+    ///   else that is good for one request made anew; a second time if it then names another nonce.
+    /// - The issuer refuses a token that another source gave. That source is asked once more, and if it
+    ///   has another token by now, because a file was rotated in between, the issuer gets that one.
     ///
     /// # Errors
-    /// Those of [`Transport::send`](tower_auth_io::Transport::send) and of [`ResponseReader::read`], and
-    /// whatever the source of a proof or a grant says; all but the last name the endpoint.
+    /// Those of [`Transport::send`](tower_auth_io::Transport::send), of [`ResponseReader::read`] and of
+    /// [`Discovery::metadata`], and whatever the source of a proof or a grant says; all but the last
+    /// name the endpoint. [`Malformed`](ErrorKind::Malformed) if the token is a bearer token in spite of
+    /// a DPoP proof.
     pub async fn request(
         &self,
         cx: &Fetch,
         grant: &Grant,
         auth: &ClientAuth,
     ) -> Result<TokenResponse, Error> {
-        let written = self.write(&self.url, cx, grant, auth).await?;
-        let external = written.external.clone();
-        let error = match self.exchange(&self.url, written, auth).await {
-            Err(error) if !external.is_empty() && refuses_a_token(&error) => error,
-            Ok(response) => {
-                if grant.is_exchange() && response.issued_token_type().is_none() {
-                    tracing::warn!(
-                        endpoint = %self.url,
-                        "the answer to a token exchange has no issued_token_type; \
-                         it is taken for an access token",
-                    );
+        let url = self.locate(auth).await?;
+        let mut cx = cx.clone();
+        let (mut nonces, mut has_asked_again) = (0, false);
+        let mut written = self.write(&url, &cx, grant, auth).await?;
+        loop {
+            let (external, sent) = (written.external.clone(), written.nonce.clone());
+            let Answered { outcome, nonce } = self.exchange(&url, written, auth).await;
+            let error = match outcome {
+                Ok(response) => {
+                    if grant.is_exchange() && response.issued_token_type().is_none() {
+                        tell_about_missing_type(&url);
+                    }
+                    return Ok(response);
                 }
-                return Ok(response);
+                Err(error) => error,
+            };
+            if self.dpop.is_some() && error.code() == Some(USE_NONCE) {
+                if let Some(problem) = unanswerable(nonce.as_deref(), sent.as_deref(), nonces) {
+                    return Err(error.with_hint(problem));
+                }
+                nonces += 1;
+                written = self.write(&url, &cx, grant, auth).await?;
+                continue;
             }
-            failed => return failed,
-        };
-        let cx = again(cx, Reason::Rejected);
-        match self.write(&self.url, &cx, grant, auth).await {
-            Ok(written) if written.external != external => {
-                self.exchange(&self.url, written, auth).await
+            if has_asked_again || external.is_empty() || !refuses_a_token(&error) {
+                return Err(error);
             }
-            // What the issuer said tells more than what the source says now.
-            _ => Err(error),
+            has_asked_again = true;
+            cx = again(&cx, Reason::Rejected);
+            match self.write(&url, &cx, grant, auth).await {
+                Ok(next) if next.external != external => written = next,
+                // What the issuer said tells more than what the source says now.
+                _ => return Err(error),
+            }
         }
     }
 
-    async fn exchange(
-        &self,
-        url: &EndpointUrl,
-        written: Written,
-        auth: &ClientAuth,
-    ) -> Result<TokenResponse, Error> {
-        let response = self.world.transport().send(written.request).await?;
+    async fn locate(&self, auth: &ClientAuth) -> Result<EndpointUrl, Error> {
+        let discovery = match &self.place {
+            Place::Known(url) => return Ok(url.clone()),
+            Place::Discovered(discovery) => discovery,
+        };
+        let metadata = discovery.metadata().await?;
+        let alias = metadata.mtls_token_endpoint().filter(|_| auth.is_tls());
+        Ok(alias.unwrap_or(metadata.token_endpoint()).clone())
+    }
+
+    async fn exchange(&self, url: &EndpointUrl, written: Written, auth: &ClientAuth) -> Answered {
+        let response = match self.world.transport().send(written.request).await {
+            Ok(response) => response,
+            Err(error) => {
+                return Answered {
+                    outcome: Err(error),
+                    nonce: None,
+                };
+            }
+        };
+        let nonce = match (&self.dpop, url.origin()) {
+            (Some(dpop), Ok(origin)) => dpop.learn(Party::Issuer, origin, response.headers()),
+            _ => None,
+        };
+        let now = self.world.clock().now();
+        let skew = skew(response.headers(), now);
         let secrets: Vec<&Secret> = written.secrets.iter().collect();
-        self.reader
-            .read_with_hint(
-                response,
-                &secrets,
-                self.world.clock().now(),
-                auth.other_encoding(),
+        let outcome = self
+            .reader
+            .read_with_hint(response, &secrets, now, auth.other_encoding())
+            .map_err(|error| match skew {
+                Some(skew) if error.kind() == ErrorKind::Denied && error.hint().is_none() => {
+                    error.with_hint(skew)
+                }
+                _ => error,
+            })
+            .and_then(|response| self.admit(response))
+            .map_err(|error| error.with_endpoint(url.uri()));
+        Answered { outcome, nonce }
+    }
+
+    /// A token that is bound to no key is not what was asked for.
+    fn admit(&self, response: TokenResponse) -> Result<TokenResponse, Error> {
+        match &self.dpop {
+            None => Ok(response),
+            Some(dpop) if response.is_bearer() && !dpop.accepts_bearer() => Err(Error::new(
+                ErrorKind::Malformed,
+                "the issuer gave a Bearer token in spite of the DPoP proof, so whoever gets hold of it \
+                 can use it",
             )
-            .map_err(|error| error.with_endpoint(url.uri()))
+            .with_hint("have the client set up for DPoP, or accept bearer tokens")),
+            Some(_) => Ok(response.proved()),
+        }
     }
 
     /// Everything in it that is good for one request only is made anew.
@@ -144,7 +232,18 @@ impl TokenEndpoint {
         };
         let gathered = grant.gather(cx, &scene).await?;
         let proof = auth.prove(cx, &scene).await?;
-        let request = request(url, grant, &gathered, &proof)?;
+        let mut request = request(url, grant, &gathered, &proof)?;
+        let nonce = match &self.dpop {
+            Some(dpop) => {
+                let origin = url.origin()?;
+                let nonce = dpop.nonce(Party::Issuer, &origin);
+                let (uri, now) = (url.uri(), self.world.clock().now());
+                let key = dpop.prove(&Method::POST, uri, &origin, None, nonce.as_deref(), now)?;
+                request.headers_mut().insert(PROOF, key);
+                nonce
+            }
+            None => None,
+        };
         let mut secrets = proof.secrets;
         for secret in grant.secrets().chain(&gathered.secrets) {
             secrets.extend(sent_forms(secret));
@@ -155,7 +254,17 @@ impl TokenEndpoint {
             request,
             secrets,
             external,
+            nonce,
         })
+    }
+
+    fn in_place(place: Place, world: World) -> Self {
+        Self {
+            place,
+            world,
+            reader: ResponseReader::new(),
+            dpop: None,
+        }
     }
 }
 
@@ -192,3 +301,40 @@ fn refuses_a_token(error: &Error) -> bool {
         && (error.status() == Some(StatusCode::UNAUTHORIZED)
             || matches!(error.code(), Some("invalid_client" | "invalid_grant")))
 }
+
+/// Why a demand for a nonce is not answered with another request, if it is not.
+fn unanswerable(nonce: Option<&str>, sent: Option<&str>, rounds: usize) -> Option<&'static str> {
+    match nonce {
+        None => Some("it demands a nonce and gave none in one DPoP-Nonce header"),
+        Some(_) if nonce == sent => Some("it demands the nonce that it was sent"),
+        Some(_) if rounds >= MOST_NONCES => Some("it demands another nonce each time"),
+        Some(_) => None,
+    }
+}
+
+/// What to say where the clocks differ: signed proofs are refused then, and nothing else tells why.
+fn skew(headers: &HeaderMap, now: SystemTime) -> Option<String> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    let theirs = httpdate::parse_http_date(date).ok()?;
+    let (by, which) = match now.duration_since(theirs) {
+        Ok(by) => (by, "ahead of"),
+        Err(error) => (error.duration(), "behind"),
+    };
+    (by > TOLERATED_SKEW).then(|| {
+        format!(
+            "the clock of this machine is {} s {which} the issuer's",
+            by.as_secs()
+        )
+    })
+}
+
+fn tell_about_missing_type(url: &EndpointUrl) {
+    tracing::warn!(
+        endpoint = %url,
+        "the answer to a token exchange has no issued_token_type; it is taken for an access token",
+    );
+}
+
+/// How often a demand for a nonce is answered: the second time, the nonce ran out on the way.
+const MOST_NONCES: usize = 2;
+const TOLERATED_SKEW: Duration = Duration::from_secs(60);

@@ -169,7 +169,7 @@ impl SigningKey {
         ))
     }
 
-    /// A new key on P-256, for proofs of possession: it lives as long as the program.
+    /// A new key on P-256, for [`Dpop`](crate::Dpop): it lives as long as the program.
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable) if the crypto library has no random numbers.

@@ -127,7 +127,7 @@ impl fmt::Debug for ResponseReader {
 }
 
 /// The host alone is named: the rest of a `Location` may quote the request.
-fn redirected(headers: &HeaderMap, sent: &[&Secret]) -> Error {
+pub(crate) fn redirected(headers: &HeaderMap, sent: &[&Secret]) -> Error {
     let host = headers
         .get(LOCATION)
         .and_then(|location| Uri::try_from(location.as_bytes()).ok())

@@ -70,7 +70,7 @@ impl TokenResponse {
     }
 
     /// The access token as a credential for `Authorization: Bearer`, or for `Authorization: DPoP` if it
-    /// is bound to the key that the endpoint was given. Where the issuer did
+    /// is bound to the key of the [`Dpop`](crate::Dpop) that the endpoint was given. Where the issuer did
     /// not say how long it lives, it is [`Expiry::AskEvery`] `default_lifetime`.
     ///
     /// # Errors
@@ -101,6 +101,12 @@ impl TokenResponse {
         if let Some(issued) = &mut self.issued_token_type {
             *issued = redact(&redact(issued, &[&self.access_token]), sent);
         }
+        self
+    }
+
+    /// A proof was sent that binds the token to a key.
+    pub(crate) fn proved(mut self) -> Self {
+        self.proved = true;
         self
     }
 

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use http::Request;
 use tower_auth_core::{Error, Secret, Token};
 use tower_auth_oauth::{
-    Assertion, BasicEncoding, ClientAuth, ClientCredentials, Grant, GrantSource, HmacAlgorithm,
-    SigningKey, TokenEndpoint, TokenType,
+    Assertion, BasicEncoding, ClientAuth, ClientCredentials, Discovery, Dpop, Grant, GrantSource,
+    HmacAlgorithm, SigningKey, TokenEndpoint, TokenType,
 };
 use tower_auth_testing::conformance::{Harness, World};
 use tower_auth_testing::{Canary, Reply, conformance};
@@ -187,3 +187,44 @@ conformance!(
         secrets: &["subject"],
     }
 );
+
+/// With what is asked for before the token, and with a proof.
+struct Found;
+
+impl Harness for Found {
+    type Credential = Token;
+    type Source = ClientCredentials;
+
+    fn source(&self, world: &World) -> ClientCredentials {
+        let world = tower_auth_io::World::closed()
+            .with_transport(world.transport())
+            .with_clock(world.clock());
+        let discovery = Discovery::new("https://issuer.test", &world).unwrap();
+        let endpoint = TokenEndpoint::discovered(discovery).with_dpop(Dpop::new(key(), &world));
+        let secret = Canary::new("client-secret").secret();
+        ClientCredentials::new(endpoint, ClientAuth::secret_basic("id", secret).unwrap())
+    }
+
+    fn answer(&self, request: &Request<Bytes>, nth: usize) -> Reply {
+        if request.method() == http::Method::GET {
+            return Reply::json(
+                r#"{"issuer":"https://issuer.test","token_endpoint":"https://issuer.test/token"}"#,
+            );
+        }
+        let token = Canary::new(format!("access-token-{nth}"));
+        Reply::json(format!(
+            r#"{{"access_token":"{}","token_type":"DPoP","expires_in":3600}}"#,
+            token.text()
+        ))
+    }
+
+    fn secrets(&self) -> Vec<Canary> {
+        vec![Canary::new("client-secret")]
+    }
+
+    fn requests(&self) -> usize {
+        2
+    }
+}
+
+conformance!(discovered_with_dpop, Found);
