@@ -12,6 +12,7 @@ mod login;
 mod path;
 mod server;
 mod session;
+mod settings;
 mod wrapped;
 
 pub use caller_identity::SignedCallerIdentity;
@@ -21,3 +22,4 @@ pub use leased::LeasedSecret;
 pub use login::Login;
 pub use server::Server;
 pub use session::{Session, refuses};
+pub use settings::Settings;

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use tower_auth_core::{Error, ErrorKind, Origin, Secret};
 use tower_auth_io::{EndpointUrl, World};
 
+use crate::Settings;
 use crate::answer::{Answer, Refusal};
 use crate::body::Body;
 
@@ -25,6 +26,7 @@ pub struct Server {
     namespace: Option<String>,
     world: World,
     from: &'static str,
+    follows_redirects: bool,
 }
 
 /// One request.
@@ -54,7 +56,23 @@ impl Server {
             namespace: None,
             world: world.clone(),
             from: "argument",
+            follows_redirects: true,
         }
+    }
+
+    /// The server that the environment names: [`Settings::from_env`] and [`Settings::server`].
+    ///
+    /// # Errors
+    /// Theirs.
+    pub fn from_env(world: &World) -> Result<Self, Error> {
+        Settings::from_env(world)?.server()
+    }
+
+    /// Takes a redirect for an error, one to the same host too.
+    #[must_use]
+    pub fn without_redirects(mut self) -> Self {
+        self.follows_redirects = false;
+        self
     }
 
     /// Works in this namespace, written from the root: `teams/a`. Slashes at its ends go; an empty one is
@@ -84,6 +102,12 @@ impl Server {
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
+    }
+
+    /// Says where the address came from.
+    pub(crate) fn with_address_from(mut self, from: &'static str) -> Self {
+        self.from = from;
+        self
     }
 
     pub(crate) fn came_from(&self) -> &'static str {
@@ -161,10 +185,11 @@ impl Server {
         from: &Uri,
         response: &Response<B>,
     ) -> Result<Option<Uri>, Error> {
-        if !matches!(
+        let is_redirect = matches!(
             response.status(),
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-        ) {
+        );
+        if !is_redirect || !self.follows_redirects {
             return Ok(None);
         }
         let Some(to) = location(response.headers()) else {
