@@ -1,4 +1,3 @@
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -193,11 +192,5 @@ impl Service<Request<Bytes>> for Agent {
                 .into()),
             }
         })
-    }
-}
-
-impl fmt::Debug for Agent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Agent").field(&self.0.path).finish()
     }
 }

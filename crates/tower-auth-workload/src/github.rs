@@ -41,7 +41,7 @@ impl GitHubActions {
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) in a job without the permission, if a variable cannot be
     /// meant, or if the audience is blank.
     pub fn new(audience: impl Into<String>, world: &World) -> Result<Self, Error> {
-        let inspection = Inspection::new(NAME, audience.into(), world)?;
+        let inspection = Inspection::new(NAME, audience.into(), world)?.of_issuer();
         let (url, request_token) = settings(world).map_err(|error| error.with_source_name(NAME))?;
         Ok(Self {
             endpoint: EndpointUrl::parse(URL, &url)

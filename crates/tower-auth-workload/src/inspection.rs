@@ -39,6 +39,12 @@ impl Inspection {
         })
     }
 
+    /// For tokens that come straight from whoever issues them.
+    pub(crate) fn of_issuer(self) -> Self {
+        self.with_audience_hint("it was asked for another one: is this the right endpoint?")
+            .with_expiry_hint("it was issued just now, so this machine's clock is probably fast")
+    }
+
     pub(crate) fn named(mut self, name: &'static str) -> Self {
         self.name = name;
         self

@@ -86,9 +86,7 @@ impl SpiffeWorkloadApi {
             place: "a transport of the program's own".to_owned(),
             spiffe_id: None,
             hint: None,
-            inspection: Inspection::new(NAME, audience.into(), world)?
-                .with_audience_hint("the agent gave a token that it was not asked for")
-                .with_expiry_hint("compare this machine's clock with the agent's"),
+            inspection: Inspection::new(NAME, audience.into(), world)?.of_issuer(),
         })
     }
 

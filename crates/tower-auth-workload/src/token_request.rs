@@ -63,7 +63,7 @@ impl TokenRequest {
                 .map_err(|error| error.with_source_name(NAME))?,
             expiration: Duration::from_secs(3600),
             bound_to: None,
-            inspection: Inspection::new(NAME, audience.into(), &api.world)?,
+            inspection: Inspection::new(NAME, audience.into(), &api.world)?.of_issuer(),
             api,
         })
     }
@@ -201,13 +201,8 @@ impl TokenRequest {
 
 impl TokenSource for TokenRequest {
     async fn fetch(&self, cx: &Fetch) -> Result<Token, Error> {
-        self.ask(cx)
-            .await
-            .map_err(|error| match (error.source_name(), error.endpoint()) {
-                // The names of the files that the pod's own identity is in.
-                (Some(_), None) => error,
-                _ => error.with_source_name(NAME),
-            })
+        // What the pod's own identity says keeps its name.
+        self.ask(cx).await.map_err(|error| error.or_source(NAME))
     }
 
     fn describe(&self) -> Description {

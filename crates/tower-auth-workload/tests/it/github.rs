@@ -157,3 +157,12 @@ async fn a_token_for_another_audience_is_not_handed_on() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_new_token_that_is_over_blames_the_clock() {
+    let (source, server) = in_job(URL);
+    server.reply(value(&jwt_of(json!({ "aud": AUDIENCE, "exp": NOW - 60 }))));
+    let error = error(&source).await;
+    assert_eq!(error.kind(), ErrorKind::Expired);
+    assert!(error.hint().unwrap().contains("clock"), "{error}");
+}
