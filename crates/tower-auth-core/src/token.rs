@@ -57,6 +57,8 @@ pub enum HeaderMode {
     /// The header is a comma-separated list (RFC 9110 section 5.6.1) and the value is added to it
     /// unless it is there already.
     MergeList,
+    /// The request's own value stays: the credential's is a default, as of a workspace.
+    IfAbsent,
 }
 
 impl Token {

@@ -194,11 +194,14 @@ impl Stamp for Headers {
     }
 
     /// Removes the headers that go with the credential as well, unless they are lists, which others add
-    /// to too.
+    /// to too, or the request's own.
     fn clear(&self, prepared: &PreparedHeaders, headers: &mut HeaderMap) {
         headers.remove(&prepared.name);
         for extra in &prepared.extras {
-            if extra.mode == HeaderMode::Replace {
+            let is_ours = || headers.get(&extra.name) == Some(&extra.value);
+            if extra.mode == HeaderMode::Replace
+                || (extra.mode == HeaderMode::IfAbsent && is_ours())
+            {
                 headers.remove(&extra.name);
             }
         }
@@ -266,6 +269,7 @@ fn stamp_extras(extras: &[Extra], headers: &mut HeaderMap) -> Result<(), Error> 
                 Merge::Nothing => continue,
                 Merge::Whole(value) => value,
             },
+            HeaderMode::IfAbsent if headers.contains_key(&extra.name) => continue,
             _ => extra.value.clone(),
         };
         if headers.try_insert(&extra.name, value).is_err() {

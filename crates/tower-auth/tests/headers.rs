@@ -320,3 +320,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_default_that_goes_with_a_token_yields_to_the_requests_own_value() {
+    let workspace = HeaderName::from_static("anthropic-workspace-id");
+    let token = Token::bearer("abc").with_header(workspace.clone(), "ours", HeaderMode::IfAbsent);
+    let stamp = Headers::new();
+    let (_, filled) = stamped(&stamp, &token, HeaderMap::new());
+    assert_eq!(filled[&workspace], "ours");
+    let own = headers(&[(workspace.clone(), "theirs")]);
+    let (_, kept) = stamped(&stamp, &token, own.clone());
+    assert_eq!(kept[&workspace], "theirs");
+
+    let prepared = stamp.prepare(&token).unwrap();
+    let mut cleared = filled;
+    stamp.clear(&prepared, &mut cleared);
+    assert!(cleared.is_empty(), "ours goes");
+    let mut cleared = kept;
+    stamp.clear(&prepared, &mut cleared);
+    assert_eq!(cleared, own, "theirs stays");
+}
