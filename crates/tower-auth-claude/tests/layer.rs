@@ -1,9 +1,5 @@
 //! A federation below the layer that everybody uses: when it exchanges, and what a caller gets.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -394,4 +390,17 @@ async fn c111_nothing_that_is_shown_has_a_secret() {
     guard.value("the client", &client);
     drop(recording);
     guard.assert_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn c95_only_a_401_is_a_refusal() {
+    let api = Api::new(3600);
+    let mut client = client(&api, issuer());
+    assert_eq!(status(&mut client).await, StatusCode::OK);
+    for other in [403, 529] {
+        api.endpoint.reply(Reply::status(other));
+        assert_eq!(status(&mut client).await.as_u16(), other);
+    }
+    seconds(10).await;
+    assert_eq!(api.attempts(), 1);
 }

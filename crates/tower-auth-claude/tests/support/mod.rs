@@ -148,7 +148,11 @@ impl State {
             return outage.clone();
         }
         let body: Value = serde_json::from_slice(body).unwrap();
-        let assertion = body["assertion"].as_str().unwrap().to_owned();
+        let assertion = body
+            .get("assertion")
+            .and_then(Value::as_str)
+            .unwrap()
+            .to_owned();
         if self.used.contains(&assertion) {
             return refused();
         }
