@@ -10,10 +10,12 @@ use tower_auth_core::{
 use crate::Headers;
 use crate::cell::{Phase, Snapshot, default_shards};
 use crate::clock::Clocks;
+use crate::diagnosis::Diagnosis;
 use crate::driver::{self, Driver};
 use crate::health::{Health, HealthSubscription};
 use crate::policy::{Patience, RefreshOptions, View};
 use crate::receipt::Receipt;
+use crate::shape::Shape;
 use crate::shared::{Settings, Shared};
 
 /// A credential that is always ready: fetched once for everybody, renewed in the background before it
@@ -77,6 +79,7 @@ impl<P> TokenCache<P> {
             clock: None,
             check_clock: true,
             shards: None,
+            shape: Shape::default(),
             seed: None,
         }
     }
@@ -134,6 +137,20 @@ where
     #[must_use]
     pub fn health(&self) -> Health {
         self.shared.health()
+    }
+
+    /// Everything that is known about the credential and why it is, or is not, the right one. Asks nobody
+    /// and changes nothing; to see a first attempt in it, call [`ready`](Self::ready) before.
+    #[must_use]
+    pub fn diagnose(&self) -> Diagnosis {
+        self.shared.diagnose(false)
+    }
+
+    /// As [`diagnose`](Self::diagnose), with what the credential says about itself if it is a JWT: issuer,
+    /// subject, audience and end. A subject may be a person's name, so this does not belong in every log.
+    #[must_use]
+    pub fn diagnose_with_claims(&self) -> Diagnosis {
+        self.shared.diagnose(true)
     }
 
     /// Follows how it is doing.
@@ -284,12 +301,18 @@ where
         let had_one = self.cell.load().generation > 0;
         match cause {
             Some(error) if !had_one => error,
-            Some(error) => Error::new(
-                ErrorKind::Expired,
-                "the credential has run out and its renewal fails",
-            )
-            .with_source_name(self.description.name().to_owned())
-            .with_cause(error),
+            Some(error) => {
+                let expired = Error::new(
+                    ErrorKind::Expired,
+                    "the credential has run out and its renewal fails",
+                )
+                .with_source_name(self.description.name().to_owned());
+                match self.lock().notes.suspicion() {
+                    Some(hint) => expired.with_hint(hint),
+                    None => expired,
+                }
+                .with_cause(error)
+            }
             None => self.no_answer_in_time(),
         }
     }
@@ -315,7 +338,7 @@ where
                 "the credential had expired on arrival",
             )));
         }
-        let (held, _) = self.prepare(&Arc::new(fetched), sent.mono)?;
+        let (held, _, _) = self.prepare(&Arc::new(fetched), sent.mono)?;
         Ok(Arc::new(Snapshot {
             safe_end: u64::MAX,
             held: Some(held),
@@ -368,6 +391,7 @@ pub struct TokenCacheBuilder<P, S = Headers> {
     clock: Option<Arc<dyn Clock>>,
     check_clock: bool,
     shards: Option<usize>,
+    shape: Shape,
     seed: Option<u64>,
 }
 
@@ -381,6 +405,7 @@ impl<P, S> TokenCacheBuilder<P, S> {
             clock: self.clock,
             check_clock: self.check_clock,
             shards: self.shards,
+            shape: self.shape,
             seed: self.seed,
         }
     }
@@ -412,6 +437,13 @@ impl<P, S> TokenCacheBuilder<P, S> {
         self
     }
 
+    /// What happens to a token whose shape does not fit its header: a placeholder, an OAuth token in the
+    /// place of an API key. [`Shape::Warn`] where this is not called.
+    pub fn shape(mut self, shape: Shape) -> Self {
+        self.shape = shape;
+        self
+    }
+
     /// Draws all randomness of the refresh times from this seed, for tests and simulations.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -428,7 +460,7 @@ impl<P, S> TokenCacheBuilder<P, S> {
         let shards = self.shards.map_or_else(default_shards, |shards| {
             shards.clamp(1, crate::cell::MAX_SHARDS).next_power_of_two()
         });
-        let shared = Shared::new(
+        let mut shared = Shared::new(
             self.source,
             self.stamp,
             clocks,
@@ -439,6 +471,7 @@ impl<P, S> TokenCacheBuilder<P, S> {
                 shards,
             },
         );
+        shared.shape = self.shape;
         TokenCache {
             shared: Arc::new(shared),
         }

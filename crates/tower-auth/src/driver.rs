@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tower_auth_core::{Credential, Error, ErrorKind, Fetch, Stamp, TokenSource};
+use tracing::Instrument;
 
 use crate::policy::Order;
 use crate::shared::{Next, Shared};
@@ -255,7 +256,10 @@ where
         })
         .await
     };
-    match tokio::time::timeout(cx.timeout(), attempt).await {
+    // Not evaluated where nobody listens.
+    let span =
+        tracing::info_span!("fetch", source = source.describe().name(), reason = %cx.reason());
+    match tokio::time::timeout(cx.timeout(), attempt.instrument(span)).await {
         Ok(result) => result,
         Err(_) => Err(Error::new(
             ErrorKind::Unavailable,

@@ -5,6 +5,7 @@ mod cache;
 mod cell;
 mod clock;
 mod control;
+mod diagnosis;
 mod driver;
 mod future;
 mod headers;
@@ -20,6 +21,7 @@ mod replay;
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 mod retry;
 mod service;
+mod shape;
 mod shared;
 mod sync;
 mod unavailable;
@@ -27,6 +29,7 @@ mod wiring;
 
 pub use cache::{TokenCache, TokenCacheBuilder};
 pub use control::AuthOverride;
+pub use diagnosis::{Diagnosis, Refusal, Skew, TokenClaims};
 pub use driver::Driver;
 pub use future::ResponseFuture;
 pub use headers::{Headers, PreparedHeaders};
@@ -37,9 +40,11 @@ pub use replay::{Replay, ReplayFuture, ReplayLayer};
 #[cfg(feature = "retry")]
 pub use retry::{NoOtherRetry, RetryFuture, RetryOnUnauthorized};
 pub use service::Auth;
+pub use shape::{Shape, ShapeFlaw};
 pub use tower_auth_core::{
-    BearerFn, BoxError, BoxTokenSource, Caching, Clock, Credential, Description, Error, ErrorKind,
-    Expiry, ExtraHeader, Fetch, Fingerprint, HeaderMode, Origin, Placement, Reason, RefreshHint,
-    Secret, SourceFn, Stamp, StampContext, Stamped, Token, TokenSource, bearer_fn, source_fn,
+    BearerFn, BoxError, BoxTokenSource, Caching, Chain, ChainReport, ChainStep, Clock, Credential,
+    Description, Error, ErrorKind, Expiry, ExtraHeader, Fetch, Fingerprint, HeaderMode, Origin,
+    Placement, Prefix, Presence, Reason, RefreshHint, Secret, SourceFn, Stamp, StampContext,
+    Stamped, StepStatus, Token, TokenSource, bearer_fn, source_fn,
 };
 pub use unavailable::{Fail, OnUnavailable, SendWithout, Unavailable};

@@ -103,6 +103,15 @@ impl Claims {
 
 /// Reads the times of what may be a JWT, without any proof that they are true.
 fn peek_unverified(text: &str) -> Option<Claims> {
+    let claims = claims_unverified(text)?;
+    Some(Claims {
+        expires: numeric_date(claims.get("exp")?)?,
+        issued: claims.get("iat").and_then(numeric_date),
+    })
+}
+
+/// Reads the claims of what may be a JWT, without any proof that they are true.
+pub(crate) fn claims_unverified(text: &str) -> Option<Value> {
     let mut parts = text.split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() || payload.len() > LONGEST_PAYLOAD {
@@ -110,15 +119,11 @@ fn peek_unverified(text: &str) -> Option<Claims> {
     }
     let json = BASE64.decode(payload).ok()?;
     // serde_json bounds the depth by itself.
-    let claims: Value = serde_json::from_slice(&json).ok()?;
-    Some(Claims {
-        expires: numeric_date(claims.get("exp")?)?,
-        issued: claims.get("iat").and_then(numeric_date),
-    })
+    serde_json::from_slice(&json).ok()
 }
 
 /// Whole seconds; some issuers send fractions or text. What lies before the epoch is the epoch.
-fn numeric_date(value: &Value) -> Option<Duration> {
+pub(crate) fn numeric_date(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crate::diagnosis::Diagnosis;
 use crate::registry::Watched;
 
 /// Which credential a request was stamped with, without the credential. It is in the extensions of a
@@ -70,6 +71,13 @@ impl Receipt {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.refused
+    }
+
+    /// Everything that is known about the credential and why it may have been refused; `None` if the cache
+    /// is gone. It is put together here and not before, as things stand now.
+    #[must_use]
+    pub fn diagnose(&self) -> Option<Diagnosis> {
+        self.cache.upgrade()?.diagnosis()
     }
 
     /// Waits until the cache has a newer credential than this one, so that another attempt makes sense.

@@ -8,6 +8,7 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, Response, StatusCode};
 use tower_auth_core::{Caching, Stamp, TokenSource};
 
+use crate::diagnosis::Diagnosis;
 use crate::receipt::Receipt;
 use crate::shared::Shared;
 
@@ -62,6 +63,7 @@ impl Ticket {
         }
         let Some(cache) = cache else { return };
         if refused {
+            cache.note(self.generation, response.headers());
             let challenge = response
                 .headers()
                 .get(WWW_AUTHENTICATE)
@@ -77,6 +79,11 @@ impl Ticket {
 pub(crate) trait Watched: Send + Sync {
     fn refused(self: Arc<Self>, generation: u64, challenge: Option<&str>);
     fn accepted(&self, generation: u64);
+    /// Notes what the headers of a refusal tell, before it is acted on.
+    fn note(&self, _generation: u64, _headers: &HeaderMap) {}
+    fn diagnosis(&self) -> Option<Diagnosis> {
+        None
+    }
     /// How long ago the fetch of this generation began, if it is the current one.
     fn age(&self, generation: u64) -> Option<Duration>;
     fn renewal(self: Arc<Self>, generation: u64) -> Pin<Box<dyn Future<Output = bool> + Send>>;
@@ -93,6 +100,14 @@ where
 
     fn accepted(&self, generation: u64) {
         self.accept(generation);
+    }
+
+    fn note(&self, generation: u64, headers: &HeaderMap) {
+        self.note_refusal(generation, headers);
+    }
+
+    fn diagnosis(&self) -> Option<Diagnosis> {
+        Some(self.diagnose(false))
     }
 
     fn age(&self, generation: u64) -> Option<Duration> {

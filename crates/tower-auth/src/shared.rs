@@ -13,12 +13,14 @@ use tower_auth_core::{
 
 use crate::cell::{Cell, Held, Phase, Snapshot};
 use crate::clock::Clocks;
+use crate::diagnosis::{Look, Notes};
 use crate::driver::{self, Worker};
 use crate::health::{FetchOutcome, FetchReport, Health, HealthState};
 use crate::policy::{
     Arrival, Failure, KeepReason, Machine, Now, Order, RefreshOptions, Rejection, Step, Verdict,
     View,
 };
+use crate::shape::Shape;
 
 /// Everything that the handles of one cache share: what the request path reads ([`Cell`]), and behind a
 /// mutex that the request path never takes, the refresh policy and its bookkeeping.
@@ -29,6 +31,7 @@ pub(crate) struct Shared<P, S: Stamp> {
     pub(crate) source: Arc<P>,
     pub(crate) description: Description,
     pub(crate) caching: Caching,
+    pub(crate) shape: Shape,
     /// The longest that a caller waits for a credential.
     pub(crate) wait_budget: Duration,
     /// How many callers may wait at once.
@@ -50,6 +53,7 @@ pub(crate) struct State<S: Stamp> {
     pub(crate) landings: u64,
     pub(crate) waiters: usize,
     pub(crate) last_error: Option<Error>,
+    pub(crate) notes: Notes,
     held: Option<Held<S>>,
     published: Option<View>,
     challenge: Option<Arc<str>>,
@@ -91,6 +95,7 @@ impl<P, S: Stamp> Shared<P, S> {
             stamp,
             clocks,
             caching: source.caching(),
+            shape: Shape::default(),
             source: Arc::new(source),
             health: watch::Sender::new(Health::new(description.clone())),
             description,
@@ -105,6 +110,7 @@ impl<P, S: Stamp> Shared<P, S> {
                 landings: 0,
                 waiters: 0,
                 last_error: None,
+                notes: Notes::default(),
                 held: None,
                 published: None,
                 challenge: None,
@@ -233,7 +239,10 @@ impl<P, S: Stamp> Shared<P, S> {
     }
 
     /// Takes the result of a fetch.
-    pub(crate) fn land(&self, worker: u64, order: &Order, result: Result<S::Credential, Error>) {
+    pub(crate) fn land(&self, worker: u64, order: &Order, result: Result<S::Credential, Error>)
+    where
+        P: TokenSource<S::Credential>,
+    {
         let landed = result.and_then(|credential| {
             let credential = Arc::new(credential);
             Ok((self.prepare(&credential, order.sent.mono)?, credential))
@@ -246,7 +255,7 @@ impl<P, S: Stamp> Shared<P, S> {
         state.landings += 1;
         state.in_flight = None;
         let outcome = match landed {
-            Ok(((held, ours), credential)) => {
+            Ok(((held, ours, look), credential)) => {
                 match state
                     .machine
                     .fetched(now, Arrival::new(&*credential, order.sent))
@@ -257,6 +266,7 @@ impl<P, S: Stamp> Shared<P, S> {
                         state.last_error = None;
                         state.challenge = None;
                         state.remember(ours);
+                        self.note_publication(&mut state, generation, look);
                         FetchOutcome::Published { generation }
                     }
                     Verdict::Keep(why) => {
@@ -265,7 +275,7 @@ impl<P, S: Stamp> Shared<P, S> {
                             ?why,
                             "fetched credential not taken"
                         );
-                        state.last_error = Some(self.not_taken(why));
+                        state.last_error = Some(self.not_taken(why, &state.notes));
                         FetchOutcome::Kept
                     }
                 }
@@ -290,20 +300,25 @@ impl<P, S: Stamp> Shared<P, S> {
         &self,
         credential: &Arc<S::Credential>,
         fetched: Duration,
-    ) -> Result<(Held<S>, Option<Fingerprint>), Error> {
+    ) -> Result<(Held<S>, Option<Fingerprint>, Look), Error>
+    where
+        P: TokenSource<S::Credential>,
+    {
         let prepared = (0..self.shards)
             .map(|_| self.stamp.prepare(credential))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| error.or_source(self.description.name().to_owned()))?;
+        let mut probe = Request::new(());
         let ours = prepared.first().and_then(|prepared| {
-            let mut probe = Request::new(());
             self.stamp
                 .stamp(prepared, &mut probe, &StampContext::new(&self.clocks))
                 .ok()?;
             let value = self.stamp.present(prepared, probe.headers())?;
             Some(Fingerprint::of(value.as_bytes()))
         });
-        Ok((Held::new(Arc::clone(credential), prepared, fetched), ours))
+        let look = self.look_at(credential, probe.headers())?;
+        let held = Held::new(Arc::clone(credential), prepared, fetched);
+        Ok((held, ours, look))
     }
 
     /// Makes what the policy says visible to the request path, if it says something new.
@@ -348,7 +363,7 @@ impl<P, S: Stamp> Shared<P, S> {
         self.changed.notify_waiters();
     }
 
-    fn not_taken(&self, why: KeepReason) -> Error {
+    fn not_taken(&self, why: KeepReason, notes: &Notes) -> Error {
         let what = match why {
             KeepReason::SameAgain => "it gave the credential that is held already",
             KeepReason::EndsEarlier => "it gave a credential that ends before the one that is held",
@@ -357,7 +372,11 @@ impl<P, S: Stamp> Shared<P, S> {
             }
             KeepReason::ExpiredOnArrival => "the credential had expired on arrival",
         };
-        self.error(ErrorKind::Unavailable, what)
+        let error = self.error(ErrorKind::Unavailable, what);
+        match notes.suspicion() {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
     }
 
     /// What is said when the wait was in vain and nobody knows better.
