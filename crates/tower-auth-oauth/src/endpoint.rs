@@ -162,6 +162,10 @@ impl TokenEndpoint {
         }
     }
 
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
     async fn locate(&self, auth: &ClientAuth) -> Result<EndpointUrl, Error> {
         let discovery = match &self.place {
             Place::Known(url) => return Ok(url.clone()),

@@ -67,8 +67,8 @@ impl Grant {
         Self::of(Kind::ClientCredentials)
     }
 
-    /// A refresh token (RFC 6749 section 6). It sends the one that it is given, also where
-    /// the issuer gives a new one with each answer.
+    /// A refresh token (RFC 6749 section 6). [`RefreshToken`](crate::RefreshToken) keeps one
+    /// that changes with each use; this grant sends the one that it is given.
     pub fn refresh_token(token: impl Into<Secret>) -> Self {
         Self::of(Kind::RefreshToken(token.into()))
     }
@@ -184,6 +184,12 @@ impl Grant {
             Kind::JwtBearer(_) => "urn:ietf:params:oauth:grant-type:jwt-bearer",
             Kind::TokenExchange(_) => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
+    }
+
+    /// The same for another refresh token.
+    pub(crate) fn with_refresh_token(mut self, token: Secret) -> Self {
+        self.kind = Kind::RefreshToken(token);
+        self
     }
 
     /// What a source of this grant is called.

@@ -14,6 +14,8 @@ mod grant_source;
 mod jws;
 mod key;
 mod reader;
+mod refresh;
+mod refresh_store;
 mod refusal;
 mod response;
 mod seconds;
@@ -32,6 +34,10 @@ pub use grant_source::GrantSource;
 pub use jws::HmacAlgorithm;
 pub use key::{Algorithm, SigningKey};
 pub use reader::ResponseReader;
+pub use refresh::RefreshToken;
+pub use refresh_store::{
+    Putting, RefreshTokenFile, RefreshTokenInMemory, RefreshTokenLease, RefreshTokenStore, Taking,
+};
 pub use refusal::Refusal;
 pub use response::TokenResponse;
 pub use token_type::TokenType;

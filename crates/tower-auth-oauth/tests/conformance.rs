@@ -6,9 +6,9 @@ use http::Request;
 use tower_auth_core::{Error, Secret, Token};
 use tower_auth_oauth::{
     Assertion, BasicEncoding, ClientAuth, ClientCredentials, Discovery, Dpop, Grant, GrantSource,
-    HmacAlgorithm, SigningKey, TokenEndpoint, TokenType,
+    HmacAlgorithm, RefreshToken, RefreshTokenInMemory, SigningKey, TokenEndpoint, TokenType,
 };
-use tower_auth_testing::conformance::{Harness, World};
+use tower_auth_testing::conformance::{Harness, RotationCheck, World};
 use tower_auth_testing::{Canary, Reply, conformance};
 
 struct Client {
@@ -228,3 +228,56 @@ impl Harness for Found {
 }
 
 conformance!(discovered_with_dpop, Found);
+
+/// With a refresh token that changes with each answer.
+#[derive(Default)]
+struct Rotating {
+    store: std::sync::OnceLock<RefreshTokenInMemory>,
+}
+
+impl Harness for Rotating {
+    type Credential = Token;
+    type Source = RefreshToken;
+
+    fn source(&self, world: &World) -> RefreshToken {
+        let world = tower_auth_io::World::closed()
+            .with_transport(world.transport())
+            .with_clock(world.clock());
+        let endpoint = TokenEndpoint::new("https://issuer.test/token", &world).unwrap();
+        let auth = ClientAuth::secret_basic("id", Canary::new("client-secret").secret()).unwrap();
+        let store = self
+            .store
+            .get_or_init(|| RefreshTokenInMemory::new(Canary::new("refresh-token").secret()));
+        store.replace(Canary::new("refresh-token").secret());
+        RefreshToken::new(endpoint, auth, store.clone())
+    }
+
+    fn answer(&self, _: &Request<Bytes>, nth: usize) -> Reply {
+        let [access, refresh] =
+            ["access", "refresh"].map(|name| Canary::new(format!("{name}-token-{nth}")));
+        Reply::json(format!(
+            r#"{{"access_token":"{}","refresh_token":"{}","token_type":"Bearer","expires_in":3600}}"#,
+            access.text(),
+            refresh.text()
+        ))
+    }
+
+    fn secrets(&self) -> Vec<Canary> {
+        vec![Canary::new("client-secret"), Canary::new("refresh-token")]
+    }
+
+    /// One that is refused itself is not sent again for a while.
+    fn refusals(&self) -> Vec<Reply> {
+        vec![Reply::json(r#"{"error":"invalid_client"}"#).with_status(401)]
+    }
+
+    fn rotate(&self, _: &World) -> Option<RotationCheck> {
+        let canary = Canary::new("another-refresh-token");
+        self.store.get()?.replace(canary.secret());
+        Some(Box::new(move |requests| {
+            assert!(requests.iter().all(|request| canary.is_in_request(request)));
+        }))
+    }
+}
+
+conformance!(rotating_refresh_token, Rotating::default());
