@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use tower_auth_io::World;
 
 /// Traces of a login to Claude Code. They are looked for and never read: that login is for the `claude`
-/// program and no credential of this crate's.
+/// program and no credential of this crate's. [`ClaudeCli`](crate::ClaudeCli) runs that program.
 ///
 /// On macOS the login is in the keychain, which is not looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
