@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Request};
@@ -82,6 +83,38 @@ pub trait Stamp: Send + Sync + 'static {
 
     /// Removes every value that occupies the credential's place, so that a stamp will take.
     fn clear(&self, prepared: &Self::Prepared, headers: &mut HeaderMap);
+}
+
+/// A stamp that several caches share.
+impl<S: Stamp> Stamp for Arc<S> {
+    type Credential = S::Credential;
+    type Prepared = S::Prepared;
+
+    fn prepare(&self, credential: &Self::Credential) -> Result<Self::Prepared, Error> {
+        (**self).prepare(credential)
+    }
+
+    #[inline]
+    fn stamp<B>(
+        &self,
+        prepared: &Self::Prepared,
+        request: &mut Request<B>,
+        cx: &StampContext<'_>,
+    ) -> Result<Stamped, Error> {
+        (**self).stamp(prepared, request, cx)
+    }
+
+    fn present<'r>(
+        &self,
+        prepared: &Self::Prepared,
+        headers: &'r HeaderMap,
+    ) -> Option<&'r HeaderValue> {
+        (**self).present(prepared, headers)
+    }
+
+    fn clear(&self, prepared: &Self::Prepared, headers: &mut HeaderMap) {
+        (**self).clear(prepared, headers);
+    }
 }
 
 /// What a [`Stamp`] did.

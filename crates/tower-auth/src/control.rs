@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use tower_auth_core::{Credential, Token};
 
+#[cfg(doc)]
+use crate::AuthLayer;
+
 /// What one request wants done differently. Put it into the extensions of the request.
 ///
 /// ```
@@ -24,6 +27,7 @@ enum Wish {
     Skip,
     Fresh,
     Credential(Arc<dyn Any + Send + Sync>),
+    Key(Arc<dyn Any + Send + Sync>),
 }
 
 impl AuthOverride {
@@ -55,12 +59,28 @@ impl AuthOverride {
         Self(Wish::Credential(Arc::new(credential)))
     }
 
+    /// Stamps the credential of this key, whatever key the request itself shows to a
+    /// [keyed layer](AuthLayer::keyed). Other layers do as they do without it.
+    ///
+    /// The type is that of the keys that the layer holds: `String` where its selector gives a `str`. A
+    /// keyed layer with keys of another type answers with an error.
+    #[must_use]
+    pub fn key<K: Send + Sync + 'static>(key: K) -> Self {
+        Self(Wish::Key(Arc::new(key)))
+    }
+
     pub(crate) fn kind(&self) -> Override<'_> {
         match &self.0 {
             Wish::Skip => Override::Skip,
             Wish::Fresh => Override::Fresh,
             Wish::Credential(credential) => Override::Credential(&**credential),
+            Wish::Key(key) => Override::Key(&**key),
         }
+    }
+
+    /// Whether a layer without keys takes no notice of it.
+    pub(crate) fn is_for_keyed_layers(&self) -> bool {
+        matches!(self.0, Wish::Key(_))
     }
 
     /// Whether a second attempt has to be sent without it: the renewal that it asks for has taken place.
@@ -74,15 +94,17 @@ pub(crate) enum Override<'a> {
     Skip,
     Fresh,
     Credential(&'a (dyn Any + Send + Sync)),
+    Key(&'a (dyn Any + Send + Sync)),
 }
 
-/// Names the wish and shows no credential.
+/// Names the wish and shows neither credential nor key.
 impl fmt::Debug for AuthOverride {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Wish::Skip => "AuthOverride(skip)",
             Wish::Fresh => "AuthOverride(fresh)",
             Wish::Credential(_) => "AuthOverride(credential)",
+            Wish::Key(_) => "AuthOverride(key)",
         })
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tower_auth_core::{Credential, Error, ErrorKind, Fetch, Stamp, TokenSource};
 use tracing::Instrument;
 
-use crate::policy::Order;
+use crate::scheduler::Seat;
 use crate::shared::{Next, Shared};
 
 /// The background task of a cache: it sleeps until the refresh policy wants a fetch, makes it, and hands
@@ -45,10 +45,18 @@ pub(crate) struct Worker {
 }
 
 struct Running {
-    wake: Arc<Notify>,
+    wake: Wake,
     /// How often it asked what to do. One that does not ask when it is woken sits on a runtime that
     /// nobody polls.
     beats: u64,
+}
+
+/// How a worker is told to look at a cache.
+enum Wake {
+    /// It works for this cache alone.
+    Own(Arc<Notify>),
+    /// It works for many, and this is the place of this one.
+    Shared(Seat),
 }
 
 /// What somebody saw of the worker when waking it.
@@ -61,15 +69,29 @@ pub(crate) struct Woken {
 
 impl Worker {
     /// Registers a new worker in place of whatever there was.
-    fn install(&mut self) -> (u64, Arc<Notify>) {
+    pub(crate) fn install(&mut self) -> (u64, Arc<Notify>) {
         self.wake();
         let wake = Arc::new(Notify::new());
         self.number += 1;
         self.running = Some(Running {
-            wake: Arc::clone(&wake),
+            wake: Wake::Own(Arc::clone(&wake)),
             beats: 0,
         });
         (self.number, wake)
+    }
+
+    /// Notes that this worker, which works for other caches too, has taken over from an earlier one.
+    /// `true` if that is news; nothing happens if a later one has.
+    pub(crate) fn adopt(&mut self, worker: u64, seat: &Seat) -> bool {
+        let is_news = self.number < worker || (self.number == worker && self.running.is_none());
+        if is_news {
+            self.number = worker;
+            self.running = Some(Running {
+                wake: Wake::Shared(seat.clone()),
+                beats: 0,
+            });
+        }
+        is_news
     }
 
     /// Notes a sign of life. `false` if this worker was replaced and has to go.
@@ -89,8 +111,10 @@ impl Worker {
     }
 
     pub(crate) fn wake(&self) {
-        if let Some(running) = &self.running {
-            running.wake.notify_one();
+        match self.running.as_ref().map(|running| &running.wake) {
+            Some(Wake::Own(wake)) => wake.notify_one(),
+            Some(Wake::Shared(seat)) => seat.wake(),
+            None => {}
         }
     }
 
@@ -100,7 +124,7 @@ impl Worker {
 
     /// What is seen of it at `now`; `None` if there is none, or if it has not answered to being woken
     /// `before`.
-    fn look(&self, before: Option<Woken>, now: Duration) -> Option<Woken> {
+    pub(crate) fn look(&self, before: Option<Woken>, now: Duration) -> Option<Woken> {
         let running = self.running.as_ref()?;
         match before {
             Some(before) if (before.worker, before.beats) == (self.number, running.beats) => {
@@ -126,22 +150,28 @@ where
     P: TokenSource<S::Credential>,
     S: Stamp,
 {
+    let no_runtime = |cause| {
+        let what = "a credential can be fetched only within a tokio runtime";
+        shared
+            .error(ErrorKind::InvalidConfig, what)
+            .with_cause(cause)
+    };
     let (number, wake, runtime) = {
         let mut state = shared.lock();
         if state.closed {
             return Err(shared.error(ErrorKind::Unavailable, "the token cache was shut down"));
+        }
+        if let Some(seat) = &shared.seat {
+            // The scheduler takes locks of its own, and may end a worker of this very cache.
+            drop(state);
+            return seat.engage(before).map_err(no_runtime);
         }
         let now = shared.clocks.now();
         if let Some(woken) = state.worker.look(before, now.mono) {
             state.worker.wake();
             return Ok(Some(woken));
         }
-        let runtime = Handle::try_current().map_err(|cause| {
-            let what = "a credential can be fetched only within a tokio runtime";
-            shared
-                .error(ErrorKind::InvalidConfig, what)
-                .with_cause(cause)
-        })?;
+        let runtime = Handle::try_current().map_err(no_runtime)?;
         state.abandon_flight(now);
         let (number, wake) = state.worker.install();
         (number, wake, runtime)
@@ -165,7 +195,8 @@ where
 /// How long a caller waits for a sign of life of the worker before it starts another.
 pub(crate) const PATIENCE_WITH_WORKER: Duration = Duration::from_secs(1);
 
-type Flight<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+/// A fetch under way, which hands its result in by itself.
+pub(crate) type Flight = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 fn drive<P, S>(
     cache: Weak<Shared<P, S>>,
@@ -179,7 +210,7 @@ where
     // Made before the first poll, so that a task dropped unpolled is noticed as well.
     let end = NoteEnd { cache, number };
     async move {
-        let mut flight: Option<(Order, Flight<S::Credential>)> = None;
+        let mut flight: Option<Flight> = None;
         loop {
             let until = {
                 let Some(shared) = end.cache.upgrade() else {
@@ -192,48 +223,46 @@ where
                         flight = None;
                         continue;
                     }
-                    Next::Fetch { order, cx } => {
-                        flight = Some((order, Box::pin(fetch(Arc::clone(&shared.source), cx))));
+                    Next::Fetch(started) => {
+                        flight = Some(started);
                         continue;
                     }
                 }
             };
-            let landed = wait(flight.as_mut().map(|(_, flight)| flight), until, &wake).await;
-            let Some(result) = landed else { continue };
-            let Some((order, _)) = flight.take() else {
-                continue;
-            };
-            let Some(shared) = end.cache.upgrade() else {
-                return;
-            };
-            shared.land(number, &order, result);
+            let has_landed = wait(flight.as_mut(), until, &wake).await;
+            if has_landed {
+                flight = None;
+            }
         }
     }
 }
 
-/// Waits for whichever comes first: the result of the fetch, the moment, a wake-up.
-async fn wait<T>(
-    mut flight: Option<&mut Flight<T>>,
+/// Waits for whichever comes first: the end of the fetch (`true`), the moment, a wake-up.
+async fn wait(
+    mut flight: Option<&mut Flight>,
     until: Option<tokio::time::Instant>,
     wake: &Notify,
-) -> Option<Result<T, Error>> {
-    let mut timer = pin!(async {
-        match until {
-            Some(at) => tokio::time::sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-    });
+) -> bool {
+    let mut timer = pin!(sleep_until(until));
     let mut woken = pin!(wake.notified());
     std::future::poll_fn(|cx| {
-        if let Some(Poll::Ready(result)) = flight.as_mut().map(|flight| flight.as_mut().poll(cx)) {
-            return Poll::Ready(Some(result));
+        if let Some(Poll::Ready(())) = flight.as_mut().map(|flight| flight.as_mut().poll(cx)) {
+            return Poll::Ready(true);
         }
         if timer.as_mut().poll(cx).is_ready() || woken.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(None);
+            return Poll::Ready(false);
         }
         Poll::Pending
     })
     .await
+}
+
+/// Sleeps until this moment; for ever where there is none.
+pub(crate) async fn sleep_until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// One attempt, with its time limit, and with a panic turned into an error.

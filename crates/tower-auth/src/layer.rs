@@ -262,7 +262,8 @@ where
         let watched: Arc<dyn Watched> = cache.clone();
         let registration = Registration::new(Entry {
             cache: Arc::downgrade(&watched),
-            source: cache.description.name().into(),
+            source: Some(cache.description.name().into()),
+            generations: u64::MAX,
             refused: self.refused.clone(),
             receipts_always: self.receipts == Receipts::Always,
         });

@@ -7,9 +7,11 @@ mod clock;
 mod control;
 mod diagnosis;
 mod driver;
+mod errand;
 mod future;
 mod headers;
 mod health;
+mod keyed;
 mod layer;
 mod lifetime;
 mod origins;
@@ -20,6 +22,7 @@ mod replay;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 mod retry;
+mod scheduler;
 mod service;
 mod shape;
 mod shared;
@@ -34,6 +37,9 @@ pub use driver::Driver;
 pub use future::ResponseFuture;
 pub use headers::{Headers, PreparedHeaders};
 pub use health::{FetchOutcome, FetchReport, Health, HealthState, HealthSubscription};
+pub use keyed::{
+    Key, KeyId, KeyedAuth, KeyedAuthLayer, KeyedCache, KeyedCacheBuilder, MissingKey, RequestHead,
+};
 pub use layer::{AuthLayer, Foreign, OnExisting, Receipts};
 pub use receipt::Receipt;
 pub use replay::{Replay, ReplayFuture, ReplayLayer};

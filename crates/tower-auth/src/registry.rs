@@ -22,14 +22,15 @@ pub(crate) struct Ticket {
     /// The number of a [`Registration`], shifted left, and the flags. Never zero, so that a future can
     /// use the zero to tell its states apart.
     watch: NonZeroU64,
-    generation: u64,
+    /// The generation; of a keyed layer, which cache's as well.
+    stamped: u64,
 }
 
 impl Ticket {
     /// Of a request that carries nothing of ours.
     pub(crate) const NONE: Self = Self {
         watch: NOBODY,
-        generation: 0,
+        stamped: 0,
     };
 
     /// Whether [`observe`](Self::observe) may have something to do.
@@ -49,34 +50,42 @@ impl Ticket {
             Some(refused) => refused(response.status(), response.headers()),
             None => response.status() == StatusCode::UNAUTHORIZED,
         };
-        let cache = entry.cache.upgrade();
+        let generation = self.stamped & entry.generations;
+        let cache = entry
+            .cache
+            .upgrade()
+            .and_then(|cache| cache.stamped_by(self.stamped));
         // A receipt tells the age that the credential had, so it comes before the cache learns of it.
         if refused || entry.receipts_always {
-            let age = cache.as_ref().and_then(|cache| cache.age(self.generation));
             response.extensions_mut().insert(Receipt::new(
-                Arc::clone(&entry.source),
-                self.generation,
-                age,
+                entry.source_name(cache.as_deref()),
+                generation,
+                cache.as_ref().and_then(|cache| cache.age(generation)),
                 refused,
-                Weak::clone(&entry.cache),
+                cache
+                    .as_ref()
+                    .map_or_else(|| Weak::clone(&entry.cache), Arc::downgrade),
             ));
         }
         let Some(cache) = cache else { return };
         if refused {
-            cache.note(self.generation, response.headers());
+            cache.note(generation, response.headers());
             let challenge = response
                 .headers()
                 .get(WWW_AUTHENTICATE)
                 .and_then(|value| value.to_str().ok());
-            cache.refused(self.generation, challenge);
+            cache.refused(generation, challenge);
         } else if self.watch.get() & SUSPECTED != 0 {
-            cache.accepted(self.generation);
+            cache.accepted(generation);
         }
     }
 }
 
 /// A cache, as an answer sees it.
 pub(crate) trait Watched: Send + Sync {
+    /// The one whose credential it was, where this stands for many. `None` if it is gone.
+    fn stamped_by(self: Arc<Self>, stamped: u64) -> Option<Arc<dyn Watched>>;
+    fn source_name(&self) -> &str;
     fn refused(self: Arc<Self>, generation: u64, challenge: Option<&str>);
     fn accepted(&self, generation: u64);
     /// Notes what the headers of a refusal tell, before it is acted on.
@@ -94,6 +103,14 @@ where
     P: TokenSource<S::Credential>,
     S: Stamp,
 {
+    fn stamped_by(self: Arc<Self>, _: u64) -> Option<Arc<dyn Watched>> {
+        Some(self)
+    }
+
+    fn source_name(&self) -> &str {
+        self.description.name()
+    }
+
     fn refused(self: Arc<Self>, generation: u64, challenge: Option<&str>) {
         self.reject(generation, challenge);
     }
@@ -132,9 +149,22 @@ pub(crate) type Refused = Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sy
 /// What the answers to the requests of one layer have to do with.
 pub(crate) struct Entry {
     pub(crate) cache: Weak<dyn Watched>,
-    pub(crate) source: Arc<str>,
+    /// What receipts call the source. `None` where each cache has its own.
+    pub(crate) source: Option<Arc<str>>,
+    /// Which bits of what a ticket holds are the generation.
+    pub(crate) generations: u64,
     pub(crate) refused: Option<Refused>,
     pub(crate) receipts_always: bool,
+}
+
+impl Entry {
+    fn source_name(&self, cache: Option<&dyn Watched>) -> Arc<str> {
+        match (&self.source, cache) {
+            (Some(source), _) => Arc::clone(source),
+            (None, Some(cache)) => cache.source_name().into(),
+            (None, None) => "a key that is not held any more".into(),
+        }
+    }
 }
 
 /// The place of an [`Entry`] in the registry. Dropping it gives the place up, some time later.
@@ -149,14 +179,47 @@ impl Registration {
         Self(NonZeroU64::new(watch).unwrap_or(NOBODY))
     }
 
+    /// For the requests that are stamped from the only cache of the layer.
     #[inline]
-    pub(crate) fn ticket(&self, generation: u64, suspected: bool) -> Ticket {
+    pub(crate) fn watch(&self) -> Watch {
+        Watch {
+            number: self.0,
+            cache: 0,
+            generations: u64::MAX,
+        }
+    }
+
+    /// For those stamped from one of many, whose number stands in the bits that are not the generation's.
+    #[inline]
+    pub(crate) fn watch_for(&self, cache: u64, generations: u64) -> Watch {
+        Watch {
+            number: self.0,
+            cache,
+            generations,
+        }
+    }
+}
+
+/// What the tickets of one cache and layer have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watch {
+    number: NonZeroU64,
+    cache: u64,
+    generations: u64,
+}
+
+impl Watch {
+    #[inline]
+    pub(crate) fn ticket(self, generation: u64, suspected: bool) -> Ticket {
         let watch = if suspected {
-            self.0 | SUSPECTED
+            self.number | SUSPECTED
         } else {
-            self.0
+            self.number
         };
-        Ticket { watch, generation }
+        Ticket {
+            watch,
+            stamped: self.cache | (generation & self.generations),
+        }
     }
 }
 
@@ -239,7 +302,8 @@ mod tests {
         let cache: Weak<Shared<&'static str, crate::Headers>> = Weak::new();
         Entry {
             cache,
-            source: "test".into(),
+            source: Some("test".into()),
+            generations: u64::MAX,
             refused: None,
             receipts_always: false,
         }

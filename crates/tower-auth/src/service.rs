@@ -1,5 +1,4 @@
 use std::fmt;
-use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,10 +9,11 @@ use tower_service::Service;
 
 use crate::cell::Snapshot;
 use crate::control::{AuthOverride, Override};
+use crate::errand::send_later;
 use crate::future::ResponseFuture;
 use crate::layer::Foreign;
 use crate::registry::Ticket;
-use crate::unavailable::{OnUnavailable, Unavailable};
+use crate::unavailable::OnUnavailable;
 use crate::wiring::{Attempt, Wiring};
 use crate::{Fail, Headers};
 
@@ -69,7 +69,9 @@ impl<I, P, S: Stamp, U> Auth<I, P, S, U> {
     fn try_stamp<B>(&mut self, request: &mut Request<B>) -> Attempt {
         let epoch = self.wiring.cache.cell.epoch();
         match &self.warm {
-            Some(snapshot) if self.seen == epoch => self.wiring.stamp_if_usable(snapshot, request),
+            Some(snapshot) if self.seen == epoch => {
+                self.wiring.stamper().stamp_if_usable(snapshot, request)
+            }
             _ => self.try_stamp_anew(epoch, request),
         }
     }
@@ -81,10 +83,10 @@ impl<I, P, S: Stamp, U> Auth<I, P, S, U> {
         let cell = &self.wiring.cache.cell;
         let is_first = mem::replace(&mut self.seen, epoch) == 0;
         if is_first {
-            return cell.with(|snapshot| self.wiring.stamp_if_usable(snapshot, request));
+            return cell.with(|snapshot| self.wiring.stamper().stamp_if_usable(snapshot, request));
         }
         let snapshot = self.warm.insert(cell.load());
-        self.wiring.stamp_if_usable(snapshot, request)
+        self.wiring.stamper().stamp_if_usable(snapshot, request)
     }
 }
 
@@ -111,7 +113,8 @@ where
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if !request.extensions().is_empty() {
-            if let Some(wish) = request.extensions().get::<AuthOverride>() {
+            let wish = request.extensions().get::<AuthOverride>();
+            if let Some(wish) = wish.filter(|wish| !wish.is_for_keyed_layers()) {
                 let wish = wish.clone();
                 return self.call_otherwise(&wish, request);
             }
@@ -154,12 +157,15 @@ where
         if !self.wiring.origins.allow(request.uri()) {
             return self.call_foreign(request);
         }
-        let Override::Credential(credential) = wish else {
-            return self.call_later(request, true);
-        };
-        match self.wiring.stamp_given(credential, &mut request) {
-            Ok(()) => self.pass(request),
-            Err(error) => self.fail(error),
+        match wish {
+            Override::Credential(credential) => {
+                let stamper = self.wiring.stamper();
+                match stamper.stamp_given(credential, &mut request) {
+                    Ok(()) => self.pass(request),
+                    Err(error) => self.fail(error),
+                }
+            }
+            Override::Skip | Override::Fresh | Override::Key(_) => self.call_later(request, true),
         }
     }
 
@@ -174,11 +180,11 @@ where
         }
         match self.wiring.foreign {
             Foreign::PassThrough => {
-                self.wiring.unstamp(&mut request);
+                self.wiring.stamper().unstamp(&mut request);
                 self.pass(request)
             }
             Foreign::Error => {
-                let error = self.wiring.foreign_origin(&request);
+                let error = self.wiring.stamper().foreign_origin(&request);
                 self.fail(error)
             }
         }
@@ -196,7 +202,7 @@ where
         B: Send + 'static,
         R: 'static,
     {
-        match self.wiring.needs_none(&request) {
+        match self.wiring.stamper().needs_none(&request) {
             Ok(true) => return self.pass(request),
             Ok(false) => {}
             Err(error) => return self.fail(error),
@@ -234,86 +240,6 @@ where
     }
 }
 
-async fn send_later<I, P, S, U, B, R>(
-    mut inner: I,
-    wiring: Arc<Wiring<P, S, U>>,
-    mut request: Request<B>,
-    fresh: bool,
-) -> Result<Response<R>, BoxError>
-where
-    I: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-    I::Error: Into<BoxError>,
-    I::Future: Send + 'static,
-    P: TokenSource<S::Credential>,
-    S: Stamp,
-    U: OnUnavailable<R>,
-    B: Send + 'static,
-    R: 'static,
-{
-    let ticket = match stamp_later(&mut inner, &wiring, &mut request, fresh).await? {
-        Ok(ticket) => ticket,
-        Err(error) => {
-            match wiring.fallback.decide(&error) {
-                Unavailable::Fail => return Err(error.into()),
-                Unavailable::Respond(response) => return Ok(response),
-                Unavailable::SendWithout => {}
-            }
-            ready(&mut inner).await?;
-            Ticket::NONE
-        }
-    };
-    let mut response = inner.call(request).await.map_err(Into::into)?;
-    if ticket.concerns(response.status()) {
-        ticket.observe(&mut response);
-    }
-    Ok(response)
-}
-
-/// Waits for a credential, then for the inner service, and stamps the request last, because the inner
-/// service may take longer to become ready than the credential lives. The inner error is that there is no
-/// credential, the outer one is any other.
-async fn stamp_later<I, P, S, U, B>(
-    inner: &mut I,
-    wiring: &Wiring<P, S, U>,
-    request: &mut Request<B>,
-    mut fresh: bool,
-) -> Result<Result<Ticket, Error>, BoxError>
-where
-    I: Service<Request<B>> + Clone + Send,
-    I::Error: Into<BoxError>,
-    P: TokenSource<S::Credential>,
-    S: Stamp,
-    U: Send + Sync + 'static,
-    B: Send + 'static,
-{
-    for _ in 0..ROUNDS {
-        let obtained = match wiring.obtain(mem::take(&mut fresh)).await {
-            Ok(obtained) => obtained,
-            Err(error) => return Ok(Err(error)),
-        };
-        ready(inner).await?;
-        if let Some(snapshot) = wiring.still_good(&obtained) {
-            match wiring.stamp(&snapshot, request) {
-                Attempt::Done(ticket) => return Ok(Ok(ticket)),
-                Attempt::Failed(error) => return Err(error.into()),
-                Attempt::Wait => {}
-            }
-        }
-        // It ended in the meantime. The permit is not kept while the next one is fetched.
-        let unready = inner.clone();
-        *inner = unready;
-    }
-    Ok(Err(wiring.nothing_usable()))
-}
-
-async fn ready<I, Q>(inner: &mut I) -> Result<(), BoxError>
-where
-    I: Service<Q> + Send,
-    I::Error: Into<BoxError>,
-{
-    poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)
-}
-
 impl<I: Clone, P, S: Stamp, U> Clone for Auth<I, P, S, U> {
     /// The clone starts cold: users clone a service for each request, and a snapshot that all clones
     /// count references to is what they would wait for each other at.
@@ -335,9 +261,6 @@ impl<I: fmt::Debug, P, S: Stamp, U> fmt::Debug for Auth<I, P, S, U> {
             .finish_non_exhaustive()
     }
 }
-
-/// How often a credential may end while the inner service becomes ready before the request is given up.
-const ROUNDS: usize = 3;
 
 #[cfg(test)]
 mod tests {

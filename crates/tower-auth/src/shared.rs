@@ -14,12 +14,14 @@ use tower_auth_core::{
 use crate::cell::{Cell, Held, Phase, Snapshot};
 use crate::clock::Clocks;
 use crate::diagnosis::{Look, Notes};
-use crate::driver::{self, Worker};
+use crate::driver::{self, Flight, Worker};
 use crate::health::{FetchOutcome, FetchReport, Health, HealthState};
+use crate::keyed::KeyId;
 use crate::policy::{
     Arrival, Failure, KeepReason, Machine, Now, Order, RefreshOptions, Rejection, Step, Verdict,
     View,
 };
+use crate::scheduler::Seat;
 use crate::shape::Shape;
 
 /// Everything that the handles of one cache share: what the request path reads ([`Cell`]), and behind a
@@ -38,6 +40,10 @@ pub(crate) struct Shared<P, S: Stamp> {
     pub(crate) waiter_limit: usize,
     check_clock: bool,
     shards: usize,
+    /// The place with the worker of many caches, for one of these.
+    pub(crate) seat: Option<Seat>,
+    /// What tells it from the other caches of a keyed one, in logs.
+    pub(crate) key: Option<KeyId>,
     state: Mutex<State<S>>,
     /// Woken at each publication, each failed fetch and each end of a worker.
     pub(crate) changed: Notify,
@@ -72,11 +78,9 @@ pub(crate) struct Settings {
 }
 
 /// What the worker does next.
-pub(crate) enum Next<T> {
-    Fetch {
-        order: Order,
-        cx: Fetch<T>,
-    },
+pub(crate) enum Next {
+    /// Poll this to its end.
+    Fetch(Flight),
     /// Drop the fetch under way.
     Abandon,
     /// Nothing before this moment of the runtime's clock, unless woken.
@@ -103,6 +107,8 @@ impl<P, S: Stamp> Shared<P, S> {
             waiter_limit: settings.options.waiter_limit(),
             check_clock: settings.check_clock,
             shards: settings.shards,
+            seat: None,
+            key: None,
             state: Mutex::new(State {
                 machine: Machine::new(settings.options, settings.seed),
                 worker: Worker::default(),
@@ -143,6 +149,11 @@ impl<P, S: Stamp> Shared<P, S> {
         self.health.subscribe()
     }
 
+    /// Whether a fetch is under way.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.lock().in_flight.is_some()
+    }
+
     /// Whether one of the last few generations stamped this very value: a request that someone inside
     /// sends again carries our own stamp, not a credential of the caller's.
     pub(crate) fn is_ours(&self, value: &HeaderValue) -> bool {
@@ -170,6 +181,7 @@ impl<P, S: Stamp> Shared<P, S> {
             Rejection::Renewing => {
                 tracing::warn!(
                     source = self.description.name(),
+                    key = self.key_field(),
                     generation,
                     "credential refused, fetching another"
                 );
@@ -179,6 +191,7 @@ impl<P, S: Stamp> Shared<P, S> {
             other => {
                 tracing::warn!(
                     source = self.description.name(),
+                    key = self.key_field(),
                     generation,
                     ?other,
                     "credential refused"
@@ -195,7 +208,10 @@ impl<P, S: Stamp> Shared<P, S> {
     }
 
     /// Asks the policy what is to be done, for the worker of this number.
-    pub(crate) fn advance(&self, worker: u64) -> Next<S::Credential> {
+    pub(crate) fn advance(self: &Arc<Self>, worker: u64) -> Next
+    where
+        P: TokenSource<S::Credential>,
+    {
         let mut state = self.lock();
         let now = self.clocks.now();
         if state.closed || !state.worker.beat(worker) {
@@ -212,6 +228,7 @@ impl<P, S: Stamp> Shared<P, S> {
             Step::Abandon { .. } => {
                 tracing::warn!(
                     source = self.description.name(),
+                    key = self.key_field(),
                     "fetch given up: it is older than the machine was awake"
                 );
                 state.in_flight = None;
@@ -221,7 +238,7 @@ impl<P, S: Stamp> Shared<P, S> {
                 Next::Abandon
             }
             Step::Fetch(order) => {
-                tracing::debug!(source = self.description.name(), reason = %order.reason, "fetching");
+                tracing::debug!(source = self.description.name(), key = self.key_field(), reason = %order.reason, "fetching");
                 state.in_flight = Some(order.reason);
                 let mut cx = Fetch::new(order.reason)
                     .with_timeout(order.timeout)
@@ -233,13 +250,28 @@ impl<P, S: Stamp> Shared<P, S> {
                     cx = cx.with_challenge(Arc::clone(challenge));
                 }
                 self.report(&state);
-                Next::Fetch { order, cx }
+                drop(state);
+                Next::Fetch(self.flight(worker, order, cx))
             }
         }
     }
 
+    fn flight(self: &Arc<Self>, worker: u64, order: Order, cx: Fetch<S::Credential>) -> Flight
+    where
+        P: TokenSource<S::Credential>,
+    {
+        let source = Arc::clone(&self.source);
+        let cache = Arc::downgrade(self);
+        Box::pin(async move {
+            let result = driver::fetch(source, cx).await;
+            if let Some(shared) = cache.upgrade() {
+                shared.land(worker, &order, result);
+            }
+        })
+    }
+
     /// Takes the result of a fetch.
-    pub(crate) fn land(&self, worker: u64, order: &Order, result: Result<S::Credential, Error>)
+    fn land(&self, worker: u64, order: &Order, result: Result<S::Credential, Error>)
     where
         P: TokenSource<S::Credential>,
     {
@@ -261,7 +293,7 @@ impl<P, S: Stamp> Shared<P, S> {
                     .fetched(now, Arrival::new(&*credential, order.sent))
                 {
                     Verdict::Publish { generation } => {
-                        tracing::info!(source = self.description.name(), generation, reason = %order.reason, "new credential");
+                        tracing::info!(source = self.description.name(), key = self.key_field(), generation, reason = %order.reason, "new credential");
                         state.held = Some(held.numbered(generation));
                         state.last_error = None;
                         state.challenge = None;
@@ -272,6 +304,7 @@ impl<P, S: Stamp> Shared<P, S> {
                     Verdict::Keep(why) => {
                         tracing::warn!(
                             source = self.description.name(),
+                            key = self.key_field(),
                             ?why,
                             "fetched credential not taken"
                         );
@@ -282,7 +315,7 @@ impl<P, S: Stamp> Shared<P, S> {
             }
             Err(error) => {
                 let error = error.or_source(self.description.name().to_owned());
-                tracing::warn!(source = self.description.name(), kind = %error.kind(), %error, "fetch failed");
+                tracing::warn!(source = self.description.name(), key = self.key_field(), kind = %error.kind(), %error, "fetch failed");
                 state.machine.failed(now, Failure::from(&error));
                 state.last_error = Some(error.clone());
                 FetchOutcome::Failed(error)
@@ -394,6 +427,11 @@ impl<P, S: Stamp> Shared<P, S> {
         Error::new(kind, what).with_source_name(self.description.name().to_owned())
     }
 
+    /// The key, as a field of a log event; nothing where there are no keys.
+    pub(crate) fn key_field(&self) -> Option<impl tracing::Value> {
+        self.key.map(tracing::field::display)
+    }
+
     fn report(&self, state: &State<S>) {
         let facts = state.machine.facts();
         let (health_state, expires_at) = match state.machine.view() {
@@ -448,6 +486,10 @@ impl<S: Stamp> State<S> {
 impl<P, S: Stamp> Drop for Shared<P, S> {
     fn drop(&mut self) {
         // The worker holds no handle. It is woken to find that nobody does.
+        if let Some(seat) = &self.seat {
+            seat.leave();
+            return;
+        }
         self.state
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)

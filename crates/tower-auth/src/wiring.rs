@@ -5,10 +5,12 @@ use http::Request;
 use tower_auth_core::{Caching, Error, ErrorKind, Stamp, StampContext, Stamped, TokenSource};
 
 use crate::cell::{Phase, Snapshot};
+use crate::errand::Errand;
 use crate::layer::{Foreign, OnExisting};
 use crate::origins::Origins;
-use crate::registry::{Registration, Ticket};
+use crate::registry::{Registration, Ticket, Watch};
 use crate::shared::Shared;
+use crate::unavailable::{OnUnavailable, Unavailable};
 
 /// What all clones of a service share.
 pub(crate) struct Wiring<P, S: Stamp, U> {
@@ -22,6 +24,16 @@ pub(crate) struct Wiring<P, S: Stamp, U> {
     pub(crate) told: AtomicBool,
 }
 
+/// One cache, and how a layer stamps with it.
+///
+/// It is passed on by value: if a function that is not inlined took a reference, each request would have
+/// to put it together in memory.
+pub(crate) struct Stamper<'a, P, S: Stamp> {
+    pub(crate) cache: &'a Arc<Shared<P, S>>,
+    pub(crate) existing: OnExisting,
+    pub(crate) watch: Watch,
+}
+
 /// How an attempt to stamp a request ended.
 pub(crate) enum Attempt {
     /// It can be sent.
@@ -33,10 +45,59 @@ pub(crate) enum Attempt {
 }
 
 impl<P, S: Stamp, U> Wiring<P, S, U> {
+    #[inline(always)]
+    pub(crate) fn stamper(&self) -> Stamper<'_, P, S> {
+        Stamper {
+            cache: &self.cache,
+            existing: self.existing,
+            watch: self.registration.watch(),
+        }
+    }
+
+    /// A request that says nothing about where it goes cannot be checked, which is normal for a client
+    /// that is bound to one server and easily overlooked.
+    pub(crate) fn tell_about_missing_origin(&self) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                source = self.cache.description.name(),
+                "a request without scheme and host is sent without a credential; \
+                 if the inner service talks to one server only, allow any origin",
+            );
+        }
+    }
+}
+
+impl<P, S, U, R> Errand<R> for Arc<Wiring<P, S, U>>
+where
+    P: TokenSource<S::Credential>,
+    S: Stamp,
+    U: OnUnavailable<R>,
+{
+    type Source = P;
+    type Stamp = S;
+
+    fn stamper(&self) -> Stamper<'_, P, S> {
+        Wiring::stamper(self)
+    }
+
+    fn decide(&self, error: &Error) -> Unavailable<R> {
+        self.fallback.decide(error)
+    }
+}
+
+impl<P, S: Stamp> Clone for Stamper<'_, P, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P, S: Stamp> Copy for Stamper<'_, P, S> {}
+
+impl<P, S: Stamp> Stamper<'_, P, S> {
     /// Stamps the request if the snapshot holds something that may be stamped now.
     #[inline(always)]
     pub(crate) fn stamp_if_usable<B>(
-        &self,
+        self,
         snapshot: &Snapshot<S>,
         request: &mut Request<B>,
     ) -> Attempt {
@@ -48,19 +109,19 @@ impl<P, S: Stamp, U> Wiring<P, S, U> {
     }
 
     #[inline]
-    fn is_usable(&self, snapshot: &Snapshot<S>) -> bool {
+    fn is_usable(self, snapshot: &Snapshot<S>) -> bool {
         snapshot.phase == Phase::Ready && !self.has_ended(snapshot)
     }
 
     #[inline]
-    fn has_ended(&self, snapshot: &Snapshot<S>) -> bool {
+    fn has_ended(self, snapshot: &Snapshot<S>) -> bool {
         // The clock is not read for a credential without an end.
         snapshot.safe_end != u64::MAX && self.cache.clocks.wall_nanos() >= snapshot.safe_end
     }
 
     /// Stamps the request with what the snapshot holds.
     #[inline(always)]
-    pub(crate) fn stamp<B>(&self, snapshot: &Snapshot<S>, request: &mut Request<B>) -> Attempt {
+    pub(crate) fn stamp<B>(self, snapshot: &Snapshot<S>, request: &mut Request<B>) -> Attempt {
         let Some(held) = &snapshot.held else {
             return Attempt::Wait;
         };
@@ -89,15 +150,14 @@ impl<P, S: Stamp, U> Wiring<P, S, U> {
     }
 
     #[inline]
-    fn ticket(&self, snapshot: &Snapshot<S>) -> Ticket {
-        self.registration
-            .ticket(snapshot.generation, snapshot.suspected)
+    fn ticket(self, snapshot: &Snapshot<S>) -> Ticket {
+        self.watch.ticket(snapshot.generation, snapshot.suspected)
     }
 
     /// The request carries something in the credential's place. Whether it was stamped in the end.
     #[cold]
     #[inline(never)]
-    fn settle<B>(&self, prepared: &S::Prepared, request: &mut Request<B>) -> Result<bool, Error> {
+    fn settle<B>(self, prepared: &S::Prepared, request: &mut Request<B>) -> Result<bool, Error> {
         let stamp = &self.cache.stamp;
         let is_ours = stamp
             .present(prepared, request.headers())
@@ -117,7 +177,7 @@ impl<P, S: Stamp, U> Wiring<P, S, U> {
     /// Whether a request for which there is no usable credential needs none, because it carries one of
     /// the caller's. This can be told only if there has been a credential.
     #[cold]
-    pub(crate) fn needs_none<B>(&self, request: &Request<B>) -> Result<bool, Error> {
+    pub(crate) fn needs_none<B>(self, request: &Request<B>) -> Result<bool, Error> {
         let is_foreign = self.cache.cell.with(|snapshot| {
             let prepared = snapshot.held.as_ref()?.prepared()?;
             let value = self.cache.stamp.present(prepared, request.headers())?;
@@ -132,7 +192,7 @@ impl<P, S: Stamp, U> Wiring<P, S, U> {
 
     /// Stamps a credential of the caller's.
     pub(crate) fn stamp_given<B>(
-        &self,
+        self,
         credential: &(dyn std::any::Any + Send + Sync),
         request: &mut Request<B>,
     ) -> Result<(), Error> {
@@ -160,7 +220,7 @@ impl<P, S: Stamp, U> Wiring<P, S, U> {
 
     /// Takes a stamp of ours off a request to an origin that it is not meant for: someone inside sends a
     /// stamped request again, elsewhere.
-    pub(crate) fn unstamp<B>(&self, request: &mut Request<B>) {
+    pub(crate) fn unstamp<B>(self, request: &mut Request<B>) {
         let stamp = &self.cache.stamp;
         self.cache.cell.with(|snapshot| {
             let Some(prepared) = snapshot.held.as_ref().and_then(|held| held.prepared()) else {
@@ -175,22 +235,11 @@ impl<P, S: Stamp, U> Wiring<P, S, U> {
         });
     }
 
-    /// A request that says nothing about where it goes cannot be checked, which is normal for a client
-    /// that is bound to one server and easily overlooked.
-    pub(crate) fn tell_about_missing_origin(&self) {
-        if !self.told.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                source = self.cache.description.name(),
-                "a request without scheme and host is sent without a credential; \
-                 if the inner service talks to one server only, allow any origin",
-            );
-        }
-    }
-
-    pub(crate) fn foreign_origin<B>(&self, request: &Request<B>) -> Error {
+    pub(crate) fn foreign_origin<B>(self, request: &Request<B>) -> Error {
         let host = request.uri().host().unwrap_or("a request without a host");
         tracing::debug!(
             source = self.cache.description.name(),
+            key = self.cache.key_field(),
             host,
             "request to an origin that the credential is not meant for",
         );
@@ -200,9 +249,10 @@ impl<P, S: Stamp, U> Wiring<P, S, U> {
         ))
     }
 
-    fn occupied(&self) -> Error {
+    fn occupied(self) -> Error {
         tracing::debug!(
             source = self.cache.description.name(),
+            key = self.cache.key_field(),
             "request carries a credential already"
         );
         self.named(Error::new(
@@ -211,19 +261,18 @@ impl<P, S: Stamp, U> Wiring<P, S, U> {
         ))
     }
 
-    fn named(&self, error: Error) -> Error {
+    fn named(self, error: Error) -> Error {
         error.or_source(self.cache.description.name().to_owned())
     }
 }
 
-impl<P, S, U> Wiring<P, S, U>
+impl<P, S> Stamper<'_, P, S>
 where
     P: TokenSource<S::Credential>,
     S: Stamp,
-    U: Send + Sync,
 {
     /// Waits for something to stamp.
-    pub(crate) async fn obtain(&self, fresh: bool) -> Result<Arc<Snapshot<S>>, Error> {
+    pub(crate) async fn obtain(self, fresh: bool) -> Result<Arc<Snapshot<S>>, Error> {
         if fresh && self.cache.caching == Caching::Shared {
             self.cache.refresh().await?;
         }
@@ -232,7 +281,7 @@ where
 
     /// What to stamp after a while has passed since `obtained` was: the present credential, or else the
     /// one obtained if the cache gave it out although it is not for everybody.
-    pub(crate) fn still_good(&self, obtained: &Arc<Snapshot<S>>) -> Option<Arc<Snapshot<S>>> {
+    pub(crate) fn still_good(self, obtained: &Arc<Snapshot<S>>) -> Option<Arc<Snapshot<S>>> {
         let current = self.cache.cell.load();
         if self.is_usable(&current) {
             return Some(current);
@@ -243,7 +292,7 @@ where
         (is_for_us && !self.has_ended(obtained)).then(|| Arc::clone(obtained))
     }
 
-    pub(crate) fn nothing_usable(&self) -> Error {
+    pub(crate) fn nothing_usable(self) -> Error {
         self.cache.nothing_usable(None)
     }
 }
