@@ -222,3 +222,17 @@ async fn w81_what_a_command_prints_besides_is_no_token() {
     assert!(error.to_string().contains("the output of `cli`"), "{error}");
     assert!(!format!("{error:?}").contains("canary"), "{error:?}");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn w81_a_real_program_is_run_for_what_it_prints() {
+    use tower_auth_io::SystemRun;
+
+    let world = world().0.with_run(SystemRun);
+    let command = Command::new("printf").args(["%s\\n".to_owned(), jwt("1")]);
+    let source = CommandToken::new(command, AUDIENCE, &world).unwrap();
+    assert_eq!(text(&source).await, jwt("1"));
+
+    let source = CommandToken::new(Command::new("false"), AUDIENCE, &world).unwrap();
+    assert_eq!(error(&source).await.kind(), ErrorKind::Unavailable);
+}
