@@ -7,8 +7,8 @@ mod server;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use http::{get, post_form};
-pub(crate) use install::npm;
+pub(crate) use http::{get, post_form, send_json};
+pub(crate) use install::{npm, pip};
 pub(crate) use server::Server;
 
 /// A part that cannot be had here, and why.

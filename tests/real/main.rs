@@ -5,4 +5,12 @@
 mod api;
 mod client_credentials;
 mod harness;
+mod kubernetes;
 mod oidc_provider;
+mod openbao;
+mod proofs;
+#[cfg(unix)]
+mod spiffe;
+#[cfg(unix)]
+mod spiffe_agent;
+mod vault;

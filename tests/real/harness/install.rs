@@ -19,17 +19,55 @@ use super::{Unavailable, work_folder};
 /// Installs the packages that `tests/real/<part>/package-lock.json` pins, once, and gives the folder they
 /// are in. The part's other files are copied there too.
 pub(crate) async fn npm(part: &'static str) -> Result<PathBuf, Unavailable> {
+    install(part, "package-lock.json", async |folder| {
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+        run(npm.current_dir(folder)).await
+    })
+    .await
+}
+
+/// The same for the packages that `tests/real/<part>/requirements.txt` pins, all of them, in the virtual
+/// environment `venv`.
+pub(crate) async fn pip(part: &'static str) -> Result<PathBuf, Unavailable> {
+    install(part, "requirements.txt", async |folder| {
+        let mut python = Command::new("python3");
+        python.args(["-m", "venv", "--clear", "venv"]);
+        run(python.current_dir(folder)).await?;
+        let mut pip = Command::new(folder.join("venv/bin/python"));
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ])
+        .args([
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "-r",
+            "requirements.txt",
+        ]);
+        run(pip.current_dir(folder)).await
+    })
+    .await
+}
+
+/// Copies the part's files and installs what its `lock` file pins, unless that is there already.
+async fn install(
+    part: &'static str,
+    lock: &str,
+    install: impl AsyncFnOnce(&Path) -> Result<(), String>,
+) -> Result<PathBuf, Unavailable> {
     once(part, async {
         let folder = copy_files(part)?;
         let stamp = folder.join("installed");
-        let lock = fs::read(folder.join("package-lock.json"))
-            .map_err(|error| format!("package-lock.json: {error}"))?;
+        let lock = fs::read(folder.join(lock)).map_err(|error| format!("{lock}: {error}"))?;
         if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
             return Ok(folder);
         }
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
-        run(npm.current_dir(&folder)).await?;
+        install(&folder).await?;
         // Written last: an installation that was cut short is done again.
         fs::write(&stamp, lock).map_err(|error| format!("{}: {error}", stamp.display()))?;
         Ok(folder)

@@ -54,6 +54,20 @@ impl Server {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
+    /// The port that its command was made for.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it has printed so far.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a log that the harness has the program write"
+    )]
+    pub(crate) fn printed(&self) -> io::Result<String> {
+        fs::read_to_string(&self.log)
+    }
+
     fn spawn(part: &'static str, command: impl Fn(u16) -> Command) -> Result<Self, String> {
         let port = free_port().map_err(|error| format!("no free port: {error}"))?;
         let logs = work_folder().join("logs");
