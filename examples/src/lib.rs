@@ -8,12 +8,14 @@
 pub mod quickstart;
 
 mod api;
+mod claude;
 mod issuer;
 mod server;
 mod target;
 mod tokens;
 
 pub use api::{Api, Seen};
+pub use claude::{ClaudeLedger, ClaudeStandIn, WorkloadIssuer};
 pub use issuer::{Issuer, Ledger};
 pub use target::Target;
 pub use tokens::Verifier;

@@ -84,7 +84,7 @@ impl<S: TokenSource> Federation<S> {
         };
         let base = BaseUrl::standard()?;
         let description =
-            Description::new(NAME).with_setting("identity token", subject.describe().to_string());
+            Description::new(NAME).with_setting("identity token", origin_of(&subject.describe()));
         Ok(Self {
             endpoint: TokenEndpoint::new(base.token_endpoint()?, world),
             subject,
@@ -348,6 +348,14 @@ impl<S> fmt::Debug for Federation<S> {
             .field("ids", &self.ids)
             .field("base", &self.base)
             .finish_non_exhaustive()
+    }
+}
+
+/// Where the identity token comes from: a path or a variable rather than the name of what reads it.
+fn origin_of(subject: &Description) -> String {
+    match subject.settings().next() {
+        Some((_, from)) => from.to_owned(),
+        None => subject.name().to_owned(),
     }
 }
 
