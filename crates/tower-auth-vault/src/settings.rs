@@ -34,6 +34,10 @@ pub struct Settings {
 }
 
 #[derive(Clone)]
+#[cfg_attr(
+    not(feature = "hyper"),
+    expect(dead_code, reason = "only the client that is made here reads them")
+)]
 enum Ca {
     File(String),
     Pem(String),

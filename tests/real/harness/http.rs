@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -32,6 +32,23 @@ pub(crate) async fn post_form(
         .extend_pairs(form)
         .finish();
     send(request.body(Full::from(form))?).await
+}
+
+/// Sends a document in JSON, with these headers.
+pub(crate) async fn send_json(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    document: &serde_json::Value,
+) -> Result<Answer, BoxError> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(url)
+        .header(header::CONTENT_TYPE, "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    send(request.body(Full::from(document.to_string()))?).await
 }
 
 async fn send(request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
