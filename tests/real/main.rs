@@ -8,4 +8,9 @@ mod harness;
 mod kubernetes;
 mod oidc_provider;
 mod openbao;
+mod proofs;
+#[cfg(unix)]
+mod spiffe;
+#[cfg(unix)]
+mod spiffe_agent;
 mod vault;

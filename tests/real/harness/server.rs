@@ -54,6 +54,11 @@ impl Server {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
+    /// The port that its command was made for.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What it has printed so far.
     #[expect(
         clippy::disallowed_methods,
