@@ -9,6 +9,8 @@ pub mod quickstart;
 
 mod api;
 mod claude;
+#[cfg(feature = "tonic")]
+mod grpc;
 mod issuer;
 mod server;
 mod target;
@@ -16,6 +18,8 @@ mod tokens;
 
 pub use api::{Api, Seen};
 pub use claude::{ClaudeLedger, ClaudeStandIn, WorkloadIssuer};
+#[cfg(feature = "tonic")]
+pub use grpc::{GrpcApi, Order, OrderRequest};
 pub use issuer::{Issuer, Ledger};
 pub use target::Target;
 pub use tokens::Verifier;

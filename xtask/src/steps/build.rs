@@ -13,6 +13,15 @@ pub(crate) fn format(_: &Context) -> Outcome {
 
 pub(crate) fn clippy(context: &Context) -> Outcome {
     let outcome = Cargo::new("clippy --workspace --all-targets --locked -- -D warnings").run();
+    let outcome = if context.workspace.has("tower-auth-examples") {
+        // Those of one client are behind a feature, so that the quickstart need not wait for it.
+        outcome.and(
+            Cargo::new("clippy -p tower-auth-examples --all-targets --all-features --locked -- -D warnings")
+                .run(),
+        )
+    } else {
+        outcome
+    };
     if !context.workspace.has("tower-auth-tests") {
         return outcome;
     }
