@@ -362,6 +362,7 @@ impl<'a, P, S: Stamp> Place<'a, P, S> {
             .with_source_name(shared.description.name().to_owned()));
         }
         state.waiters += 1;
+        shared.meters.waiting(state.waiters);
         drop(state);
         Ok(Self(shared))
     }
@@ -369,7 +370,9 @@ impl<'a, P, S: Stamp> Place<'a, P, S> {
 
 impl<P, S: Stamp> Drop for Place<'_, P, S> {
     fn drop(&mut self) {
-        self.0.lock().waiters -= 1;
+        let mut state = self.0.lock();
+        state.waiters -= 1;
+        self.0.meters.waiting(state.waiters);
     }
 }
 

@@ -14,6 +14,11 @@ mod health;
 mod keyed;
 mod layer;
 mod lifetime;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics/off.rs"]
+mod metrics;
 mod origins;
 pub mod policy;
 mod receipt;

@@ -17,6 +17,7 @@ use crate::diagnosis::{Look, Notes};
 use crate::driver::{self, Flight, Worker};
 use crate::health::{FetchOutcome, FetchReport, Health, HealthState};
 use crate::keyed::KeyId;
+use crate::metrics::Meters;
 use crate::policy::{
     Arrival, Failure, KeepReason, Machine, Now, Order, RefreshOptions, Rejection, Step, Verdict,
     View,
@@ -34,6 +35,7 @@ pub(crate) struct Shared<P, S: Stamp> {
     pub(crate) description: Description,
     pub(crate) caching: Caching,
     pub(crate) shape: Shape,
+    pub(crate) meters: Meters,
     /// The longest that a caller waits for a credential.
     pub(crate) wait_budget: Duration,
     /// How many callers may wait at once.
@@ -100,6 +102,7 @@ impl<P, S: Stamp> Shared<P, S> {
             clocks,
             caching: source.caching(),
             shape: Shape::default(),
+            meters: Meters::new(description.name()),
             source: Arc::new(source),
             health: watch::Sender::new(Health::new(description.clone())),
             description,
@@ -176,6 +179,7 @@ impl<P, S: Stamp> Shared<P, S> {
             self.publish(&mut state);
             rejection
         };
+        self.meters.refused(rejection);
         match rejection {
             Rejection::Stale => {}
             Rejection::Renewing => {
@@ -223,6 +227,7 @@ impl<P, S: Stamp> Shared<P, S> {
         }
         let step = state.machine.step(now);
         self.publish(&mut state);
+        self.measure(&state, now);
         match step {
             Step::Idle { until } => Next::Sleep(until),
             Step::Abandon { .. } => {
@@ -231,7 +236,9 @@ impl<P, S: Stamp> Shared<P, S> {
                     key = self.key_field(),
                     "fetch given up: it is older than the machine was awake"
                 );
-                state.in_flight = None;
+                if let Some(reason) = state.in_flight.take() {
+                    self.meters.fetched(reason, None);
+                }
                 state.landings += 1;
                 state.last_error = Some(self.no_answer_in_time());
                 self.report(&state);
@@ -321,6 +328,7 @@ impl<P, S: Stamp> Shared<P, S> {
                 FetchOutcome::Failed(error)
             }
         };
+        self.meters.fetched(order.reason, Some(&outcome));
         state.last_fetch = Some(FetchReport::new(order.reason, outcome));
         self.publish(&mut state);
         self.report(&state);
@@ -430,6 +438,15 @@ impl<P, S: Stamp> Shared<P, S> {
     /// The key, as a field of a log event; nothing where there are no keys.
     pub(crate) fn key_field(&self) -> Option<impl tracing::Value> {
         self.key.map(tracing::field::display)
+    }
+
+    fn measure(&self, state: &State<S>, now: Now) {
+        let usable_until = match state.machine.view() {
+            View::Ready { safe_end_wall, .. } => safe_end_wall,
+            _ => None,
+        };
+        self.meters
+            .measure(&state.machine.facts(), usable_until, now);
     }
 
     fn report(&self, state: &State<S>) {

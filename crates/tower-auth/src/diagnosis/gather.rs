@@ -82,6 +82,7 @@ where
                 .collect();
             tracing::warn!(
                 source = self.description.name(),
+                key = self.key_field(),
                 generation,
                 "the credential {}",
                 flaws.join(", and ")
@@ -111,6 +112,7 @@ where
         } else {
             tracing::warn!(
                 source = self.description.name(),
+                key = self.key_field(),
                 chosen,
                 "source chosen, and not used: {}",
                 others.join(", ")

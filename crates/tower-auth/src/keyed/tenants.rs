@@ -203,7 +203,9 @@ impl<K: Key + ?Sized, S: Stamp> Tenants<K, S> {
             self.limits.settings(number),
         );
         cache.seat = Some(seat);
-        cache.key = Some(self.key_id(key));
+        let id = self.key_id(key);
+        cache.meters.label_key(id);
+        cache.key = Some(id);
         if self.scheduler.is_closed() {
             cache.lock().closed = true;
         }
