@@ -42,7 +42,7 @@ pub(crate) enum Namespace {
 
 impl KubernetesApi {
     /// Where a pod finds the certificates of the cluster's API.
-    pub const CA_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+    pub const CA_FILE: &'static str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 
     /// The API of the cluster that this pod runs in, asked in the name of the pod's service account and about
     /// the pod's namespace.
@@ -54,23 +54,13 @@ impl KubernetesApi {
     /// [`NotConfigured`](ErrorKind::NotConfigured) outside of a pod, [`InvalidConfig`](ErrorKind::InvalidConfig)
     /// if the variables make no URL.
     pub fn in_cluster(world: &World) -> Result<Self, Error> {
-        let outside = |error: Error| match error.kind() {
-            ErrorKind::NotConfigured => error.with_hint("every pod has it; is this one?"),
-            _ => error,
-        };
-        let host = world.env().require(HOST).map_err(outside)?;
-        let port = world.env().require(PORT).map_err(outside)?;
-        // Kubernetes gives an IPv6 address without the brackets that a URL has around it.
-        let url = if host.contains(':') && !host.starts_with('[') {
-            format!("https://[{host}]:{port}")
-        } else {
-            format!("https://{host}:{port}")
-        };
-        let namespace = TokenFile::new(NAMESPACE_FILE)?
+        let url = cluster_url(world).map_err(named)?;
+        let namespace = TokenFile::new(NAMESPACE_FILE)
+            .map_err(named)?
             .named("kubernetes namespace file")
             .with_files(Arc::clone(world.files()));
         Ok(Self {
-            url: EndpointUrl::parse("the address in KUBERNETES_SERVICE_HOST and _PORT", &url)?,
+            url,
             bearer: KubernetesFile::automounted(Audience::any(), world)?.boxed(),
             namespace: Namespace::Own(namespace),
             world: world.clone(),
@@ -88,13 +78,12 @@ impl KubernetesApi {
         namespace: &str,
         world: &World,
     ) -> Result<Self, Error> {
-        Self {
-            url: EndpointUrl::parse("the URL of the Kubernetes API", url)?,
+        Ok(Self {
+            url: EndpointUrl::parse("the URL of the Kubernetes API", url).map_err(named)?,
             bearer: bearer.boxed(),
-            namespace: Namespace::Fixed(String::new()),
+            namespace: Namespace::fixed(namespace)?,
             world: world.clone(),
-        }
-        .with_namespace(namespace)
+        })
     }
 
     /// Asks about service accounts in this namespace.
@@ -102,9 +91,31 @@ impl KubernetesApi {
     /// # Errors
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if it cannot be the name of one.
     pub fn with_namespace(mut self, namespace: &str) -> Result<Self, Error> {
-        self.namespace = Namespace::Fixed(checked_name("the namespace", namespace)?);
+        self.namespace = Namespace::fixed(namespace)?;
         Ok(self)
     }
+}
+
+fn cluster_url(world: &World) -> Result<EndpointUrl, Error> {
+    let require = |name| {
+        let value = world.env().require(name);
+        value.map_err(|error| match error.kind() {
+            ErrorKind::NotConfigured => error.with_hint("every pod has it; is this one?"),
+            _ => error,
+        })
+    };
+    let (host, port) = (require(HOST)?, require(PORT)?);
+    // Kubernetes gives an IPv6 address without the brackets that a URL has around it.
+    let url = if host.contains(':') && !host.starts_with('[') {
+        format!("https://[{host}]:{port}")
+    } else {
+        format!("https://{host}:{port}")
+    };
+    EndpointUrl::parse("the address in KUBERNETES_SERVICE_HOST and _PORT", &url)
+}
+
+fn named(error: Error) -> Error {
+    error.or_source("kubernetes api")
 }
 
 /// A name that can stand in a path as it is (RFC 1123 section 2.1, as Kubernetes reads it).
@@ -128,6 +139,11 @@ pub(crate) fn checked_name(what: &str, name: &str) -> Result<String, Error> {
 }
 
 impl Namespace {
+    fn fixed(name: &str) -> Result<Self, Error> {
+        let name = checked_name("the namespace", name).map_err(named)?;
+        Ok(Self::Fixed(name))
+    }
+
     pub(crate) async fn name(&self) -> Result<String, Error> {
         match self {
             Self::Fixed(name) => Ok(name.clone()),

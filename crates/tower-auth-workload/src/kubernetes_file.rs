@@ -34,7 +34,7 @@ pub struct KubernetesFile(IdentityFile);
 
 impl KubernetesFile {
     /// Where a pod finds the token that is for the Kubernetes API.
-    pub const DEFAULT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+    pub const DEFAULT_PATH: &'static str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
     /// The token in the projected volume's file at this path.
     ///

@@ -228,6 +228,7 @@ fn outside_of_a_cluster_it_is_not_configured() {
     let (world, _) = world();
     let error = KubernetesApi::in_cluster(&world).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotConfigured);
+    assert_eq!(error.source_name(), Some("kubernetes api"));
     assert!(
         error.to_string().contains("KUBERNETES_SERVICE_HOST"),
         "{error}"
