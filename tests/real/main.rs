@@ -9,6 +9,7 @@ mod kubernetes;
 mod oidc_provider;
 mod openbao;
 mod proofs;
+mod proofs;
 #[cfg(unix)]
 mod spiffe;
 #[cfg(unix)]

@@ -39,13 +39,22 @@ impl OidcProvider {
 
     /// Starts one whose tokens live this long, in whole seconds.
     pub(crate) async fn start(token_lifetime: Duration) -> Result<Self, Unavailable> {
+        Self::start_with(token_lifetime, &[]).await
+    }
+
+    /// Starts one with these variables, which `server.mjs` describes.
+    pub(crate) async fn start_with(
+        token_lifetime: Duration,
+        variables: &[(&str, String)],
+    ) -> Result<Self, Unavailable> {
         let folder = npm("oidc-provider").await?;
         let command = |port: u16| {
             let mut node = Command::new("node");
             node.arg("server.mjs")
                 .current_dir(&folder)
                 .env("PORT", port.to_string())
-                .env("TOKEN_LIFETIME", token_lifetime.as_secs().to_string());
+                .env("TOKEN_LIFETIME", token_lifetime.as_secs().to_string())
+                .envs(variables.iter().map(|(name, value)| (name, value)));
             node
         };
         let server = Server::start(
