@@ -6,10 +6,9 @@ use http::{HeaderValue, Request, Uri};
 use serde::Deserialize;
 use tower_auth_core::{Description, Error, ErrorKind, Fetch, Secret, Token, TokenSource};
 use tower_auth_io::{EndpointUrl, World};
-use zeroize::Zeroize;
 
-use crate::answer;
 use crate::inspection::Inspection;
+use crate::{answer, bearer};
 
 /// An identity token of a GitHub Actions job.
 ///
@@ -53,16 +52,12 @@ impl GitHubActions {
     }
 
     fn request(&self) -> Result<Request<Bytes>, Error> {
-        let mut bearer = format!("Bearer {}", self.request_token.expose());
-        let authorization = HeaderValue::from_str(&bearer);
-        bearer.zeroize();
-        let mut authorization = authorization.map_err(|_| {
+        let authorization = bearer::authorization(&self.request_token).map_err(|_| {
             Error::new(
                 ErrorKind::InvalidConfig,
                 format!("the environment variable {TOKEN} has a character that no header may have"),
             )
         })?;
-        authorization.set_sensitive(true);
         let audience = self.inspection.audience().expected().unwrap_or_default();
         Request::get(with_audience(self.endpoint.uri(), audience)?)
             .header(AUTHORIZATION, authorization)

@@ -3,6 +3,7 @@
 
 mod answer;
 mod audience;
+mod bearer;
 mod buildkite;
 mod circleci;
 mod command;

@@ -6,11 +6,10 @@ use http::{HeaderValue, Request, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_auth_core::{Description, Error, ErrorKind, Fetch, Secret, Token, TokenSource};
-use zeroize::Zeroize;
 
 use crate::inspection::Inspection;
 use crate::kubernetes_api::checked_name;
-use crate::{KubernetesApi, answer};
+use crate::{KubernetesApi, answer, bearer};
 
 /// A token of a service account from the Kubernetes API (`TokenRequest` of `authentication.k8s.io/v1`).
 ///
@@ -130,17 +129,13 @@ impl TokenRequest {
         })
     }
 
-    fn request(&self, uri: Uri, bearer: &Secret) -> Result<Request<Bytes>, Error> {
-        let mut text = format!("Bearer {}", bearer.expose());
-        let authorization = HeaderValue::from_str(&text);
-        text.zeroize();
-        let mut authorization = authorization.map_err(|_| {
+    fn request(&self, uri: Uri, token: &Secret) -> Result<Request<Bytes>, Error> {
+        let authorization = bearer::authorization(token).map_err(|_| {
             Error::new(
                 ErrorKind::Malformed,
                 "the token for the Kubernetes API has a character that no header may have",
             )
         })?;
-        authorization.set_sensitive(true);
         Request::post(uri)
             .header(AUTHORIZATION, authorization)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
