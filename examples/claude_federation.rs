@@ -120,7 +120,11 @@ impl StandIn {
     async fn start() -> Result<Self, BoxError> {
         let issuer = Arc::new(WorkloadIssuer::generate()?);
         let claude = ClaudeStandIn::start(Duration::from_secs(3)).await?;
-        claude.trust(WorkloadIssuer::ISSUER, &issuer.jwks())?;
+        claude.trust(
+            WorkloadIssuer::ISSUER,
+            ClaudeStandIn::AUDIENCE,
+            &issuer.jwks(),
+        )?;
         let files = MemoryFiles::new();
         files.write(TOKEN_PATH, issuer.token(WORKLOAD)?);
         let cluster = tokio::spawn({

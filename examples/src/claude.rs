@@ -99,7 +99,7 @@ impl fmt::Debug for WorkloadIssuer {
 ///
 /// let workloads = WorkloadIssuer::generate()?;
 /// let claude = ClaudeStandIn::start(Duration::from_secs(3)).await?;
-/// claude.trust(WorkloadIssuer::ISSUER, &workloads.jwks())?;
+/// claude.trust(WorkloadIssuer::ISSUER, ClaudeStandIn::AUDIENCE, &workloads.jwks())?;
 /// println!("ANTHROPIC_BASE_URL={}", claude.base_url());
 /// # Ok(())
 /// # }
@@ -129,7 +129,7 @@ impl ClaudeStandIn {
     pub const ORGANIZATION: &'static str = "00000000-0000-4000-8000-000000000000";
     /// The service account of the rule.
     pub const SERVICE_ACCOUNT: &'static str = "svac_standin";
-    /// What an identity token has to be for.
+    /// What an identity token is for, unless a rule says otherwise.
     pub const AUDIENCE: &'static str = "https://api.anthropic.com";
 
     /// Starts one on a free loopback port. It trusts nobody yet; its tokens live for `lifetime`, in whole
@@ -154,13 +154,17 @@ impl ClaudeStandIn {
         Ok(Self { state, server })
     }
 
-    /// Accepts identity tokens of this issuer that are signed with one of these keys.
+    /// Accepts identity tokens of this issuer that are for this audience and signed with one of these
+    /// keys.
     ///
     /// # Errors
     /// If `jwks` is no set of keys.
-    pub fn trust(&self, issuer: &str, jwks: &Value) -> Result<(), BoxError> {
-        let keys: JwkSet = serde_json::from_value(jwks.clone())?;
-        lock(&self.state).issuers.insert(issuer.to_owned(), keys);
+    pub fn trust(&self, issuer: &str, audience: &str, jwks: &Value) -> Result<(), BoxError> {
+        let trust = Trust {
+            audience: audience.to_owned(),
+            keys: serde_json::from_value(jwks.clone())?,
+        };
+        lock(&self.state).issuers.insert(issuer.to_owned(), trust);
         Ok(())
     }
 
@@ -184,7 +188,7 @@ impl ClaudeStandIn {
 
 struct State {
     lifetime: u64,
-    issuers: HashMap<String, JwkSet>,
+    issuers: HashMap<String, Trust>,
     /// The identity tokens that have been exchanged.
     used: HashSet<String>,
     /// Each token and its end.
@@ -199,6 +203,12 @@ impl fmt::Debug for State {
             .field("ledger", &self.ledger)
             .finish_non_exhaustive()
     }
+}
+
+/// What is known of an issuer.
+struct Trust {
+    audience: String,
+    keys: JwkSet,
 }
 
 /// Why a request is refused: what the caller is told, and what is written down.
@@ -325,15 +335,18 @@ impl State {
         }
         // The issuer is read from what has not been checked, to find the keys to check it with.
         let issuer = unchecked_issuer(assertion).ok_or("the identity token names no issuer")?;
-        let keys = self
+        let trust = self
             .issuers
             .get(&issuer)
             .ok_or("the issuer is not trusted")?;
-        let key: &Jwk = keys.find(&key_id).ok_or("the issuer has no such key")?;
+        let key: &Jwk = trust
+            .keys
+            .find(&key_id)
+            .ok_or("the issuer has no such key")?;
         let key = DecodingKey::from_jwk(key).map_err(|error| error.to_string())?;
         let mut validation = Validation::new(header.alg);
         validation.set_issuer(&[issuer]);
-        validation.set_audience(&[ClaudeStandIn::AUDIENCE]);
+        validation.set_audience(&[&trust.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.leeway = 30;
         let claims = jsonwebtoken::decode::<Value>(assertion, &key, &validation)

@@ -2,13 +2,14 @@
 //! started on the loopback interface. A server that cannot be installed or started here is reported as
 //! skipped; with `REQUIRE_REAL=1` in the environment that is a failure.
 
+mod anthropic_sdk;
 mod api;
+mod claude;
 mod client_credentials;
 mod harness;
 mod kubernetes;
 mod oidc_provider;
 mod openbao;
-mod proofs;
 mod proofs;
 #[cfg(unix)]
 mod spiffe;
