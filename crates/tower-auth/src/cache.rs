@@ -459,7 +459,10 @@ impl<P, S> TokenCacheBuilder<P, S> {
         P: TokenSource<S::Credential>,
         S: Stamp,
     {
-        let clocks = self.clock.map_or_else(Clocks::coarse, Clocks::with_wall);
+        let mut clocks = self.clock.map_or_else(Clocks::coarse, Clocks::with_wall);
+        if !self.check_clock {
+            clocks = clocks.not_per_request();
+        }
         let shards = self.shards.map_or_else(default_shards, |shards| {
             shards.clamp(1, crate::cell::MAX_SHARDS).next_power_of_two()
         });

@@ -43,7 +43,7 @@ pub(crate) enum Phase {
 pub(crate) struct Held<S: Stamp> {
     pub(crate) credential: Arc<S::Credential>,
     /// One copy per shard, so that threads do not count references on the same line.
-    shards: Arc<[Padded<S::Prepared>]>,
+    shards: Arc<[Arc<Padded<S::Prepared>>]>,
     /// Whether it was ever stamped. One that never was is not renewed.
     used: Arc<AtomicBool>,
     /// Its number; 0 for one that was fetched for a single request.
@@ -104,7 +104,7 @@ impl<S: Stamp> Held<S> {
     ) -> Self {
         Self {
             credential,
-            shards: prepared.into_iter().map(Padded).collect(),
+            shards: prepared.into_iter().map(Padded).map(Arc::new).collect(),
             used: Arc::new(AtomicBool::new(false)),
             generation: 0,
             fetched,
@@ -119,11 +119,15 @@ impl<S: Stamp> Held<S> {
     /// The copy for the calling thread.
     #[inline]
     pub(crate) fn prepared(&self) -> Option<&S::Prepared> {
+        self.shard().map(|shard| &shard.0)
+    }
+
+    /// The copy for the calling thread, to be kept.
+    #[inline]
+    pub(crate) fn shard(&self) -> Option<&Arc<Padded<S::Prepared>>> {
         // The number of shards is a power of two.
         let mask = self.shards.len().wrapping_sub(1);
-        self.shards
-            .get(thread_shard() & mask)
-            .map(|padded| &padded.0)
+        self.shards.get(thread_shard() & mask)
     }
 
     /// Notes that it was stamped. Written once, read from then on.
@@ -193,7 +197,7 @@ fn thread_shard() -> usize {
 
 /// A value on cache lines of its own. Two lines, because processors fetch them in pairs.
 #[repr(align(128))]
-struct Padded<T>(T);
+pub(crate) struct Padded<T>(pub(crate) T);
 
 #[cfg(all(test, tower_auth_model))]
 mod model;

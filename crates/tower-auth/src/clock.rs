@@ -14,6 +14,7 @@ use crate::policy::Now;
 #[derive(Clone)]
 pub(crate) struct Clocks {
     wall: Wall,
+    per_request: PerRequest,
     /// Where `Now::mono` counts from.
     start: tokio::time::Instant,
 }
@@ -24,10 +25,19 @@ enum Wall {
     Custom(Arc<dyn Clock>),
 }
 
+/// What a request compares the end of its credential with.
+#[derive(Clone, Copy)]
+enum PerRequest {
+    Coarse,
+    Wall,
+    Nothing,
+}
+
 impl Clocks {
     pub(crate) fn coarse() -> Self {
         Self {
             wall: Wall::Coarse,
+            per_request: PerRequest::Coarse,
             start: tokio::time::Instant::now(),
         }
     }
@@ -35,8 +45,15 @@ impl Clocks {
     pub(crate) fn with_wall(clock: Arc<dyn Clock>) -> Self {
         Self {
             wall: Wall::Custom(clock),
+            per_request: PerRequest::Wall,
             start: tokio::time::Instant::now(),
         }
+    }
+
+    /// The same clocks, not read for each request.
+    pub(crate) fn not_per_request(mut self) -> Self {
+        self.per_request = PerRequest::Nothing;
+        self
     }
 
     /// Both clocks, for the refresh policy.
@@ -59,7 +76,25 @@ impl Clocks {
             .unwrap_or_else(|| self.start + FAR)
     }
 
-    /// The wall clock in nanoseconds since the Unix epoch: what the request path compares.
+    /// The whole seconds that the wall clock shows since the Unix epoch; beyond all dates for a clock
+    /// before it, so that whoever compares them looks again more closely. Zero where requests do not
+    /// look at the clock.
+    #[inline(always)]
+    pub(crate) fn request_seconds(&self) -> u64 {
+        match self.per_request {
+            PerRequest::Coarse => coarse_seconds(),
+            PerRequest::Wall => self.wall_nanos_of_request() / NANOS_PER_SECOND,
+            PerRequest::Nothing => 0,
+        }
+    }
+
+    /// Out of line: it is the clock of tests and simulations.
+    #[inline(never)]
+    fn wall_nanos_of_request(&self) -> u64 {
+        self.wall_nanos()
+    }
+
+    /// The wall clock in nanoseconds since the Unix epoch.
     #[inline]
     pub(crate) fn wall_nanos(&self) -> u64 {
         match &self.wall {
@@ -102,6 +137,18 @@ fn coarse_nanos() -> u64 {
     nanos_since_epoch(SystemTime::now())
 }
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[inline(always)]
+fn coarse_seconds() -> u64 {
+    // One before 1970 becomes a date beyond all others.
+    rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec as u64
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn coarse_seconds() -> u64 {
+    coarse_nanos() / NANOS_PER_SECOND
+}
+
 fn nanos_since_epoch(time: SystemTime) -> u64 {
     let since = time
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -109,8 +156,7 @@ fn nanos_since_epoch(time: SystemTime) -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
+pub(crate) const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Far enough to be "never", near enough for every platform's timer.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);

@@ -62,11 +62,18 @@ where
                         ticket.observe(response);
                     }
                 }
-                answer.map_err(Into::into)
+                answer.map_err(boxed)
             }
             StateProj::Cold { outcome } => outcome.as_mut().poll(cx),
         }
     }
+}
+
+/// Out of line: it allocates, and it is not what normally happens.
+#[cold]
+#[inline(never)]
+fn boxed<E: Into<BoxError>>(error: E) -> BoxError {
+    error.into()
 }
 
 impl<F, R> fmt::Debug for ResponseFuture<F, R> {

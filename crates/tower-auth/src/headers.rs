@@ -2,7 +2,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::Request;
-use http::header::{Entry, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, Entry, HeaderMap, HeaderName, HeaderValue, MaxSizeReached};
 use tower_auth_core::{
     Error, ErrorKind, ExtraHeader, HeaderMode, Placement, Stamp, StampContext, Stamped, Token,
 };
@@ -156,6 +156,7 @@ impl Stamp for Headers {
                 .iter()
                 .map(prepare_extra)
                 .collect::<Result<_, _>>()?,
+            is_plain_authorization: name == AUTHORIZATION && token.headers().is_empty(),
             name: name.clone(),
             value,
         })
@@ -169,20 +170,14 @@ impl Stamp for Headers {
         _: &StampContext<'_>,
     ) -> Result<Stamped, Error> {
         let headers = request.headers_mut();
-        // Appending is an insertion that finds out, in the one look at the map that it needs anyway,
-        // whether there was something. There normally is not.
-        match headers.try_append(prepared.name.clone(), prepared.value.clone()) {
-            Ok(false) => {}
-            Ok(true) => {
-                take_back(&prepared.name, headers);
-                return Ok(Stamped::Occupied);
-            }
-            Err(_) => return Err(too_many_headers()),
+        if !prepared.is_plain_authorization {
+            return stamp_any(prepared, headers);
         }
-        if !prepared.extras.is_empty() {
-            stamp_extras(&prepared.extras, headers)?;
+        // The name as a constant: what it hashes to is then known when this is compiled.
+        match headers.try_append(AUTHORIZATION, prepared.value.clone()) {
+            Ok(false) => Ok(Stamped::Done),
+            other => appended(other, prepared, headers),
         }
-        Ok(Stamped::Done)
     }
 
     fn present<'r>(
@@ -210,6 +205,8 @@ impl Stamp for Headers {
 
 /// A token as finished header values. Made by [`Headers`].
 pub struct PreparedHeaders {
+    /// Whether it is one value in the `Authorization` header, as nearly all are.
+    is_plain_authorization: bool,
     name: HeaderName,
     value: HeaderValue,
     extras: Box<[Extra]>,
@@ -238,6 +235,34 @@ struct Wiped(Zeroizing<Vec<u8>>);
 impl AsRef<[u8]> for Wiped {
     fn as_ref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// Appending is an insertion that finds out, in the one look at the map that it needs anyway, whether
+/// there was something. There normally is not.
+#[inline(never)]
+fn stamp_any(prepared: &PreparedHeaders, headers: &mut HeaderMap) -> Result<Stamped, Error> {
+    let outcome = headers.try_append(&prepared.name, prepared.value.clone());
+    appended(outcome, prepared, headers)
+}
+
+/// What follows from the outcome of appending the credential: with `true` there was something, and it is
+/// taken back.
+fn appended(
+    outcome: Result<bool, MaxSizeReached>,
+    prepared: &PreparedHeaders,
+    headers: &mut HeaderMap,
+) -> Result<Stamped, Error> {
+    match outcome {
+        Ok(false) => {
+            stamp_extras(&prepared.extras, headers)?;
+            Ok(Stamped::Done)
+        }
+        Ok(true) => {
+            take_back(&prepared.name, headers);
+            Ok(Stamped::Occupied)
+        }
+        Err(_) => Err(too_many_headers()),
     }
 }
 

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use tower_auth_core::{BoxError, Error, Stamp, TokenSource};
+use tower_auth_core::{BoxError, Error, Stamp, StampContext, Stamped, TokenSource};
 use tower_service::Service;
 
-use crate::cell::Snapshot;
+use crate::cell::{Padded, Phase, Snapshot};
+use crate::clock::NANOS_PER_SECOND;
 use crate::control::{AuthOverride, Override};
 use crate::errand::send_later;
 use crate::future::ResponseFuture;
 use crate::layer::Foreign;
-use crate::registry::Ticket;
+use crate::registry::{Ticket, Watch};
 use crate::unavailable::OnUnavailable;
 use crate::wiring::{Attempt, Wiring};
 use crate::{Fail, Headers};
@@ -31,11 +32,23 @@ use crate::{Fail, Headers};
 pub struct Auth<I, P, S: Stamp = Headers, U = Fail> {
     inner: I,
     wiring: Arc<Wiring<P, S, U>>,
-    /// The epoch of the cache at the last call; 0 before the first.
-    seen: u64,
-    /// The snapshot of that epoch. Kept from the second call on: a clone that serves one request would
-    /// pay for it and have nothing from it.
-    warm: Option<Arc<Snapshot<S>>>,
+    /// Whether it was called before.
+    called: bool,
+    /// What is left of the stamp once the rest has been done. Kept from the second call on: a clone that
+    /// serves one request would pay for it and have nothing from it.
+    warm: Option<Box<Warm<S>>>,
+}
+
+/// What a request needs of a snapshot, where nothing but the epoch and the clock has to be looked at.
+struct Warm<S: Stamp> {
+    /// The publication it was taken from. It was read before the snapshot was, so the snapshot is never
+    /// older than this says.
+    epoch: u64,
+    /// The last whole second, on the wall clock, before which the credential is good without a closer
+    /// look.
+    good_until: u64,
+    ticket: Ticket,
+    prepared: Arc<Padded<S::Prepared>>,
 }
 
 impl<I, P, S: Stamp, U> Auth<I, P, S, U> {
@@ -43,7 +56,7 @@ impl<I, P, S: Stamp, U> Auth<I, P, S, U> {
         Self {
             inner,
             wiring: Arc::new(wiring),
-            seen: 0,
+            called: false,
             warm: None,
         }
     }
@@ -65,28 +78,52 @@ impl<I, P, S: Stamp, U> Auth<I, P, S, U> {
         self.inner
     }
 
+    /// Stamps the request with what was kept, if that is still current and good.
     #[inline(always)]
-    fn try_stamp<B>(&mut self, request: &mut Request<B>) -> Attempt {
-        let epoch = self.wiring.cache.cell.epoch();
-        match &self.warm {
-            Some(snapshot) if self.seen == epoch => {
-                self.wiring.stamper().stamp_if_usable(snapshot, request)
-            }
-            _ => self.try_stamp_anew(epoch, request),
+    fn stamp_warm<B>(&self, request: &mut Request<B>) -> Option<Ticket> {
+        let cache = &*self.wiring.cache;
+        let warm = self.warm.as_ref()?;
+        if warm.epoch != cache.cell.epoch() || cache.clocks.request_seconds() >= warm.good_until {
+            return None;
+        }
+        let cx = StampContext::new(&cache.clocks);
+        match cache.stamp.stamp(&warm.prepared.0, request, &cx) {
+            Ok(Stamped::Done) => Some(warm.ticket),
+            // The request is as it was. Whoever tries again finds out what to do.
+            _ => None,
         }
     }
 
-    /// For the first call, and the first after each publication. The epoch was read before the snapshot
-    /// is, so the snapshot is never older than the epoch that it is kept under.
-    #[inline(never)]
-    fn try_stamp_anew<B>(&mut self, epoch: u64, request: &mut Request<B>) -> Attempt {
+    /// Stamps the request with the current snapshot, and keeps what the next request needs of it.
+    fn stamp_anew<B>(&mut self, request: &mut Request<B>) -> Attempt {
         let cell = &self.wiring.cache.cell;
-        let is_first = mem::replace(&mut self.seen, epoch) == 0;
-        if is_first {
+        let epoch = cell.epoch();
+        if !mem::replace(&mut self.called, true) {
             return cell.with(|snapshot| self.wiring.stamper().stamp_if_usable(snapshot, request));
         }
-        let snapshot = self.warm.insert(cell.load());
-        self.wiring.stamper().stamp_if_usable(snapshot, request)
+        let snapshot = cell.load();
+        match Warm::of(&snapshot, epoch, self.wiring.registration.watch()) {
+            // Where there is something to put it in, no memory is asked for.
+            Some(fresh) => match &mut self.warm {
+                Some(warm) => **warm = fresh,
+                warm => *warm = Some(Box::new(fresh)),
+            },
+            None => self.warm = None,
+        }
+        self.wiring.stamper().stamp_if_usable(&snapshot, request)
+    }
+}
+
+impl<S: Stamp> Warm<S> {
+    fn of(snapshot: &Snapshot<S>, epoch: u64, watch: Watch) -> Option<Self> {
+        let held = snapshot.held.as_ref()?;
+        (snapshot.phase == Phase::Ready).then_some(())?;
+        Some(Self {
+            epoch,
+            good_until: snapshot.safe_end / NANOS_PER_SECOND,
+            ticket: watch.ticket(snapshot.generation, snapshot.suspected),
+            prepared: Arc::clone(held.shard()?),
+        })
     }
 }
 
@@ -113,21 +150,24 @@ where
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if !request.extensions().is_empty() {
-            let wish = request.extensions().get::<AuthOverride>();
-            if let Some(wish) = wish.filter(|wish| !wish.is_for_keyed_layers()) {
-                let wish = wish.clone();
+            if let Some(wish) = wish(&request) {
                 return self.call_otherwise(&wish, request);
             }
         }
-        if !self.wiring.origins.allow(request.uri()) {
-            return self.call_foreign(request);
+        if self.wiring.origins.allow(request.uri()) {
+            if let Some(ticket) = self.stamp_warm(&mut request) {
+                return ResponseFuture::hot(self.inner.call(request), ticket);
+            }
         }
-        match self.try_stamp(&mut request) {
-            Attempt::Done(ticket) => ResponseFuture::hot(self.inner.call(request), ticket),
-            Attempt::Wait => self.call_later(request, false),
-            Attempt::Failed(error) => self.fail(error),
-        }
+        self.call_anew(request)
     }
+}
+
+/// What the caller said about this one request.
+#[inline(never)]
+fn wish<B>(request: &Request<B>) -> Option<AuthOverride> {
+    let wish = request.extensions().get::<AuthOverride>()?;
+    (!wish.is_for_keyed_layers()).then(|| wish.clone())
 }
 
 impl<I, P, S, U> Auth<I, P, S, U>
@@ -135,6 +175,28 @@ where
     P: TokenSource<S::Credential>,
     S: Stamp,
 {
+    /// For the first two calls, the first after each publication, and whatever is out of the ordinary.
+    #[cold]
+    #[inline(never)]
+    fn call_anew<B, R>(&mut self, mut request: Request<B>) -> ResponseFuture<I::Future, R>
+    where
+        I: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+        I::Error: Into<BoxError>,
+        I::Future: Send + 'static,
+        U: OnUnavailable<R>,
+        B: Send + 'static,
+        R: 'static,
+    {
+        if !self.wiring.origins.allow(request.uri()) {
+            return self.call_foreign(request);
+        }
+        match self.stamp_anew(&mut request) {
+            Attempt::Done(ticket) => ResponseFuture::hot(self.inner.call(request), ticket),
+            Attempt::Wait => self.call_later(request, false),
+            Attempt::Failed(error) => self.fail(error),
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn call_otherwise<B, R>(
@@ -247,7 +309,7 @@ impl<I: Clone, P, S: Stamp, U> Clone for Auth<I, P, S, U> {
         Self {
             inner: self.inner.clone(),
             wiring: Arc::clone(&self.wiring),
-            seen: 0,
+            called: false,
             warm: None,
         }
     }
@@ -280,11 +342,11 @@ mod tests {
         }));
         let request = || Request::get("https://a.test/").body(()).unwrap();
         client.ready().await.unwrap().call(request()).await.unwrap();
-        assert!(client.warm.is_none() && client.seen != 0);
+        assert!(client.warm.is_none() && client.called);
         client.ready().await.unwrap().call(request()).await.unwrap();
         assert!(client.warm.is_some());
         let clone = client.clone();
-        assert!(clone.warm.is_none() && clone.seen == 0);
+        assert!(clone.warm.is_none() && !clone.called);
     }
 
     #[tokio::test(start_paused = true)]
