@@ -32,16 +32,26 @@ pub use stamp::PreparedDpop;
 /// - [`nonces_layer`](Self::nonces_layer), below that layer, remembers the nonces that the API demands.
 ///
 /// ```
+/// use tower::ServiceBuilder;
+/// use tower_auth::AuthLayer;
 /// use tower_auth_oauth::{ClientAuth, ClientCredentials, Dpop, SigningKey, TokenEndpoint};
 ///
 /// # let world = tower_auth_io::World::closed();
+/// # let client = tower::service_fn(|_: http::Request<()>| async {
+/// #     Ok::<_, tower_auth_core::BoxError>(http::Response::new(()))
+/// # });
 /// let dpop = Dpop::new(SigningKey::generate()?, &world);
 /// let endpoint = TokenEndpoint::new("https://login.example.com/token", &world)?
 ///     .with_dpop(dpop.clone());
 /// let source = ClientCredentials::new(endpoint, ClientAuth::secret_basic("reports", "s3cr3t")?);
-/// // AuthLayer::with_stamp(source, dpop.clone()).refused(Dpop::refuses_token), and below it:
-/// let nonces = dpop.nonces_layer();
-/// # let _ = (source, nonces);
+/// let auth = AuthLayer::with_stamp(source, dpop.clone())
+///     .origins(["https://api.example.com"])?
+///     .refused(Dpop::refuses_token);
+/// let client = ServiceBuilder::new()
+///     .layer(auth)
+///     .layer(dpop.nonces_layer())
+///     .service(client);
+/// # let _ = client;
 /// # Ok::<(), tower_auth_core::Error>(())
 /// ```
 ///

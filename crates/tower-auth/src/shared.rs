@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Uri};
 use tokio::sync::{Notify, watch};
 use tower_auth_core::{
     Caching, Description, Error, ErrorKind, Fetch, Fingerprint, Reason, Stamp, StampContext,
@@ -350,6 +350,8 @@ impl<P, S: Stamp> Shared<P, S> {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| error.or_source(self.description.name().to_owned()))?;
         let mut probe = Request::new(());
+        // Some schemes sign where the request goes, and stamp none that does not say so.
+        *probe.uri_mut() = Uri::from_static("https://probe.invalid/");
         let ours = prepared.first().and_then(|prepared| {
             self.stamp
                 .stamp(prepared, &mut probe, &StampContext::new(&self.clocks))
