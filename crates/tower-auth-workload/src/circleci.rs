@@ -49,7 +49,7 @@ impl CircleCi {
         let token = EnvToken::new("CIRCLE_OIDC_TOKEN_V2", organization, world)?;
         Ok(Self(Origin::Variable(token.of_vendor(
             NAME,
-            "CircleCI sets it in jobs that have a context: add `context:` to the job",
+            "CircleCI sets it in its jobs; in one where it does not, add a `context:` to the job",
             "its audience is the organization's id: use CircleCi::new to choose another",
             "CircleCI does not renew it within a job: use CircleCi::new, which asks for another",
         ))))

@@ -32,13 +32,14 @@ impl HcpTerraform {
     /// The token with this tag, for a workspace that has several.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and if the tag has another character than letters, digits and `_`.
+    /// As [`new`](Self::new), and if the tag has another character than letters, digits and `_`, or is `TYPE`.
     pub fn tagged(tag: &str, audience: impl Into<Audience>, world: &World) -> Result<Self, Error> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if tag.is_empty() || !tag.chars().all(is_plain) {
+        // `TYPE` is a word that HCP Terraform keeps for itself.
+        if tag.is_empty() || tag == "TYPE" || !tag.chars().all(is_plain) {
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
-                "the tag of a token consists of letters, digits and _, without the _ before it",
+                "the tag of a token consists of letters, digits and _, without the _ before it, and is not TYPE",
             )
             .with_source_name(NAME));
         }

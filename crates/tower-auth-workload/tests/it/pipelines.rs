@@ -148,6 +148,7 @@ fn names_and_audiences_that_are_blank_are_refused() {
         GitLab::new("T", " ", &world).unwrap_err(),
         HcpTerraform::tagged("", AUDIENCE, &world).unwrap_err(),
         HcpTerraform::tagged("A-B", AUDIENCE, &world).unwrap_err(),
+        HcpTerraform::tagged("TYPE", AUDIENCE, &world).unwrap_err(),
         CircleCi::new("", &world).unwrap_err(),
         Buildkite::new("", &world).unwrap_err(),
     ] {
