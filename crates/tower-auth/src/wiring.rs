@@ -26,8 +26,8 @@ pub(crate) struct Wiring<P, S: Stamp, U> {
 
 /// One cache, and how a layer stamps with it.
 ///
-/// It is passed on by value: if a function that is not inlined took a reference, each request would have
-/// to put it together in memory.
+/// It is passed by value, and what is not inlined takes its parts: otherwise each request would put it
+/// together in memory.
 pub(crate) struct Stamper<'a, P, S: Stamp> {
     pub(crate) cache: &'a Arc<Shared<P, S>>,
     pub(crate) existing: OnExisting,
@@ -137,7 +137,7 @@ impl<P, S: Stamp> Stamper<'_, P, S> {
                 held.mark_used();
                 Attempt::Done(self.ticket(snapshot))
             }
-            Ok(_) => match self.settle(prepared, request) {
+            Ok(_) => match Self::settle(self.cache, self.existing, prepared, request) {
                 Ok(true) => {
                     held.mark_used();
                     Attempt::Done(self.ticket(snapshot))
@@ -145,7 +145,7 @@ impl<P, S: Stamp> Stamper<'_, P, S> {
                 Ok(false) => Attempt::Done(Ticket::NONE),
                 Err(error) => Attempt::Failed(error),
             },
-            Err(error) => Attempt::Failed(self.named(error)),
+            Err(error) => Attempt::Failed(Self::named(self.cache, error)),
         }
     }
 
@@ -157,20 +157,25 @@ impl<P, S: Stamp> Stamper<'_, P, S> {
     /// The request carries something in the credential's place. Whether it was stamped in the end.
     #[cold]
     #[inline(never)]
-    fn settle<B>(self, prepared: &S::Prepared, request: &mut Request<B>) -> Result<bool, Error> {
-        let stamp = &self.cache.stamp;
+    fn settle<B>(
+        cache: &Arc<Shared<P, S>>,
+        existing: OnExisting,
+        prepared: &S::Prepared,
+        request: &mut Request<B>,
+    ) -> Result<bool, Error> {
+        let stamp = &cache.stamp;
         let is_ours = stamp
             .present(prepared, request.headers())
-            .is_some_and(|value| self.cache.is_ours(value));
-        match self.existing {
+            .is_some_and(|value| cache.is_ours(value));
+        match existing {
             OnExisting::Keep if !is_ours => return Ok(false),
-            OnExisting::Error if !is_ours => return Err(self.occupied()),
+            OnExisting::Error if !is_ours => return Err(Self::occupied(cache)),
             _ => stamp.clear(prepared, request.headers_mut()),
         }
-        match stamp.stamp(prepared, request, &StampContext::new(&self.cache.clocks)) {
+        match stamp.stamp(prepared, request, &StampContext::new(&cache.clocks)) {
             Ok(Stamped::Done) => Ok(true),
-            Ok(_) => Err(self.occupied()),
-            Err(error) => Err(self.named(error)),
+            Ok(_) => Err(Self::occupied(cache)),
+            Err(error) => Err(Self::named(cache, error)),
         }
     }
 
@@ -185,7 +190,7 @@ impl<P, S: Stamp> Stamper<'_, P, S> {
         });
         match (is_foreign, self.existing) {
             (Some(true), OnExisting::Keep) => Ok(true),
-            (Some(true), OnExisting::Error) => Err(self.occupied()),
+            (Some(true), OnExisting::Error) => Err(Self::occupied(self.cache)),
             _ => Ok(false),
         }
     }
@@ -197,10 +202,13 @@ impl<P, S: Stamp> Stamper<'_, P, S> {
         request: &mut Request<B>,
     ) -> Result<(), Error> {
         let credential = credential.downcast_ref::<S::Credential>().ok_or_else(|| {
-            self.named(Error::new(
-                ErrorKind::InvalidConfig,
-                "the request brings a credential of another kind than this layer stamps",
-            ))
+            Self::named(
+                self.cache,
+                Error::new(
+                    ErrorKind::InvalidConfig,
+                    "the request brings a credential of another kind than this layer stamps",
+                ),
+            )
         })?;
         let prepared = self
             .cache
@@ -213,8 +221,8 @@ impl<P, S: Stamp> Stamper<'_, P, S> {
                 .stamp(&prepared, request, &StampContext::new(&self.cache.clocks));
         match stamped {
             Ok(Stamped::Done) => Ok(()),
-            Ok(_) => self.settle(&prepared, request).map(drop),
-            Err(error) => Err(self.named(error)),
+            Ok(_) => Self::settle(self.cache, self.existing, &prepared, request).map(drop),
+            Err(error) => Err(Self::named(self.cache, error)),
         }
     }
 
@@ -243,26 +251,32 @@ impl<P, S: Stamp> Stamper<'_, P, S> {
             host,
             "request to an origin that the credential is not meant for",
         );
-        self.named(Error::new(
-            ErrorKind::InvalidConfig,
-            format!("the credential is not meant for {host}"),
-        ))
+        Self::named(
+            self.cache,
+            Error::new(
+                ErrorKind::InvalidConfig,
+                format!("the credential is not meant for {host}"),
+            ),
+        )
     }
 
-    fn occupied(self) -> Error {
+    fn occupied(cache: &Arc<Shared<P, S>>) -> Error {
         tracing::debug!(
-            source = self.cache.description.name(),
-            key = self.cache.key_field(),
+            source = cache.description.name(),
+            key = cache.key_field(),
             "request carries a credential already"
         );
-        self.named(Error::new(
-            ErrorKind::InvalidConfig,
-            "the request carries a credential already, and this layer does not allow that",
-        ))
+        Self::named(
+            cache,
+            Error::new(
+                ErrorKind::InvalidConfig,
+                "the request carries a credential already, and this layer does not allow that",
+            ),
+        )
     }
 
-    fn named(self, error: Error) -> Error {
-        error.or_source(self.cache.description.name().to_owned())
+    fn named(cache: &Arc<Shared<P, S>>, error: Error) -> Error {
+        error.or_source(cache.description.name().to_owned())
     }
 }
 
