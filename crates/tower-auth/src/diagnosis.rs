@@ -226,10 +226,7 @@ impl Diagnosis {
             line.push_str(&format!(", credential {}", health.generation()));
         }
         if health.failures() > 0 {
-            line.push_str(&format!(
-                ", {} fetches in a row have failed",
-                health.failures()
-            ));
+            line.push_str(&format!(", failed fetches in a row: {}", health.failures()));
         }
         if let Some(reason) = health.in_flight() {
             line.push_str(&format!(", a fetch is under way ({reason})"));

@@ -4,6 +4,7 @@
     reason = "what fails in a function of the tests fails the test"
 )]
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
@@ -15,7 +16,8 @@ use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_auth::{
     AuthLayer, BoxError, Chain, Description, Diagnosis, Error, ErrorKind, Expiry, Fetch, Headers,
-    Placement, Prefix, Receipt, Shape, ShapeFlaw, Skew, Token, TokenCache, TokenSource, source_fn,
+    KeyedAuthLayer, KeyedCache, Placement, Prefix, Receipt, RequestHead, Shape, ShapeFlaw, Skew,
+    Token, TokenCache, TokenSource, source_fn,
 };
 use tower_auth_testing::{Answer, Canary, LeakGuard, ScriptedSource, TestClock};
 
@@ -185,7 +187,7 @@ async fn a_refusal_is_explained_by_the_receipt_of_the_response() {
         "{text}"
     );
     assert!(
-        text.contains("clock        300 s ahead of the API's"),
+        text.contains("clock        5 min 0 s ahead of the API's"),
         "{text}"
     );
     assert_eq!(json(&report)["clock_ahead_by"], 300);
@@ -260,7 +262,7 @@ async fn an_error_after_refusals_says_what_the_api_said() {
         "{text}"
     );
     assert!(
-        text.contains("this machine's clock is 800 s behind the API's"),
+        text.contains("this machine's clock is 13 min 20 s behind the API's"),
         "{text}"
     );
 }
@@ -411,4 +413,59 @@ async fn fc_g06_no_diagnosis_shows_a_secret() {
     }
     drop(recording);
     guard.assert_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_is_a_span_and_a_request_is_not() {
+    let guard = LeakGuard::new();
+    let recording = guard.record_logs();
+    let cache = cache(ScriptedSource::new([Answer::token(hour("t1"))]));
+    let api = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
+    let service = AuthLayer::from_cache(cache.clone()).layer(api);
+    for _ in 0..3 {
+        let request = Request::get("https://api.example.com/").body(()).unwrap();
+        service.clone().oneshot(request).await.unwrap();
+    }
+    drop(recording);
+    let logs = guard.logs();
+    let is_span = |line: &&String| line.starts_with("INFO tower_auth::driver fetch ");
+    let spans: Vec<_> = logs.iter().filter(is_span).collect();
+    assert_eq!(spans.len(), 1, "{logs:#?}");
+    assert!(
+        spans[0].contains("scripted source") && spans[0].contains("first"),
+        "{spans:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_of_a_keyed_layer_explains_the_credential_of_its_key() {
+    let keys = KeyedCache::builder(|key: &String| format!("changeme-{key}"))
+        .clock(clock())
+        .build();
+    let layer = KeyedAuthLayer::from_cache(
+        |head: RequestHead<'_>| head.extensions().get::<String>().map(Cow::Borrowed),
+        keys,
+    );
+    let api = service_fn(|_: Request<()>| async {
+        let refusal = Response::builder()
+            .status(StatusCode::UNAUTHORIZED)
+            .header(WWW_AUTHENTICATE, "Bearer");
+        Ok::<_, BoxError>(refusal.body(()).unwrap())
+    });
+    let request = Request::get("https://api.example.com/").extension("tenant".to_owned());
+    let service = layer.layer(api);
+    let response = service.oneshot(request.body(()).unwrap()).await.unwrap();
+    let receipt = response.extensions().get::<Receipt>().unwrap();
+    let report = receipt.diagnose().unwrap();
+    assert_eq!(report.refusal().unwrap().challenge(), Some("Bearer"));
+    assert_eq!(report.health().generation(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keys_of_a_keyed_cache_are_looked_at_as_told() {
+    let keys = KeyedCache::builder(|_: &str| "changeme")
+        .shape(Shape::Deny)
+        .build();
+    let error = keys.tenant("a").ready().await.unwrap_err();
+    assert!(error.to_string().contains("placeholder"), "{error}");
 }

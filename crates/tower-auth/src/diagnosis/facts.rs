@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use super::moment::Moment;
+use super::moment::{Moment, Span};
 
 /// What an API said when it refused a credential.
 #[derive(Clone, Debug)]
@@ -83,11 +83,9 @@ impl Skew {
 impl fmt::Display for Skew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ahead(seconds @ 0..=1) | Self::Behind(seconds @ 0..=1) => {
-                write!(f, "as the API's, to {seconds} s")
-            }
-            Self::Ahead(seconds) => write!(f, "{seconds} s ahead of the API's"),
-            Self::Behind(seconds) => write!(f, "{seconds} s behind the API's"),
+            Self::Ahead(0..=1) | Self::Behind(0..=1) => f.write_str("as the API's"),
+            Self::Ahead(seconds) => write!(f, "{} ahead of the API's", Span(*seconds)),
+            Self::Behind(seconds) => write!(f, "{} behind the API's", Span(*seconds)),
         }
     }
 }

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// A time for people to read (RFC 3339, to the second).
 #[derive(Clone, Copy)]
@@ -9,10 +9,10 @@ impl Moment {
     /// With how far from `now` it is.
     pub(super) fn seen_from(self, now: SystemTime) -> String {
         match self.0.duration_since(now) {
-            Ok(ahead) if ahead.as_secs() > 0 => format!("{self} (in {})", Span(ahead)),
+            Ok(ahead) if ahead.as_secs() > 0 => format!("{self} (in {})", Span(ahead.as_secs())),
             _ => {
                 let ago = now.duration_since(self.0).unwrap_or_default();
-                format!("{self} ({} ago)", Span(ago))
+                format!("{self} ({} ago)", Span(ago.as_secs()))
             }
         }
     }
@@ -51,12 +51,12 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(is_next_year), month, day)
 }
 
-/// A length of time in the two units that matter.
-struct Span(Duration);
+/// A length of time, given in seconds, in the two units that matter.
+pub(super) struct Span(pub(super) u64);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
+        let seconds = self.0;
         match seconds {
             0..60 => write!(f, "{seconds} s"),
             60..3600 => write!(f, "{} min {} s", seconds / 60, seconds % 60),
@@ -70,6 +70,8 @@ const DAY: u64 = 24 * 3600;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {

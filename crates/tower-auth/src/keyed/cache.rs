@@ -8,7 +8,7 @@ use super::tenants::{Limits, Make, Tenants};
 use super::{Key, KeyId};
 use crate::clock::Clocks;
 use crate::policy::RefreshOptions;
-use crate::{Headers, Health, TokenCache};
+use crate::{Headers, Health, Shape, TokenCache};
 
 /// A [`TokenCache`] for each key, made when the key is first seen and dropped when it is not used any
 /// more.
@@ -145,6 +145,7 @@ pub struct KeyedCacheBuilder<M, S = Headers> {
     max_keys: usize,
     max_idle: Duration,
     max_fetches: usize,
+    shape: Shape,
     seed: Option<u64>,
 }
 
@@ -159,6 +160,7 @@ impl<M> KeyedCacheBuilder<M> {
             max_keys: 1024,
             max_idle: Duration::from_secs(3600),
             max_fetches: 64,
+            shape: Shape::default(),
             seed: None,
         }
     }
@@ -176,6 +178,7 @@ impl<M, S> KeyedCacheBuilder<M, S> {
             max_keys: self.max_keys,
             max_idle: self.max_idle,
             max_fetches: self.max_fetches,
+            shape: self.shape,
             seed: self.seed,
         }
     }
@@ -220,6 +223,13 @@ impl<M, S> KeyedCacheBuilder<M, S> {
         self
     }
 
+    /// What happens to a token whose shape does not fit its header. See
+    /// [`TokenCacheBuilder::shape`](crate::TokenCacheBuilder::shape).
+    pub fn shape(mut self, shape: Shape) -> Self {
+        self.shape = shape;
+        self
+    }
+
     /// Draws all randomness of the refresh times from this seed, for tests and simulations.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -242,6 +252,7 @@ impl<M, S> KeyedCacheBuilder<M, S> {
             max_idle: self.max_idle,
             options: self.options,
             check_clock: self.check_clock,
+            shape: self.shape,
             seed: self.seed,
         };
         KeyedCache {

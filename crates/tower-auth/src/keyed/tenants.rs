@@ -14,6 +14,7 @@ use crate::origins::Origins;
 use crate::policy::RefreshOptions;
 use crate::registry::Watched;
 use crate::scheduler::{Keeper, Scheduler};
+use crate::shape::Shape;
 use crate::shared::{Settings, Shared};
 
 /// The cache of one key.
@@ -46,6 +47,7 @@ pub(super) struct Limits {
     pub(super) max_idle: Duration,
     pub(super) options: RefreshOptions,
     pub(super) check_clock: bool,
+    pub(super) shape: Shape,
     pub(super) seed: Option<u64>,
 }
 
@@ -206,6 +208,7 @@ impl<K: Key + ?Sized, S: Stamp> Tenants<K, S> {
         let id = self.key_id(key);
         cache.meters.label_key(id);
         cache.key = Some(id);
+        cache.shape = self.limits.shape;
         if self.scheduler.is_closed() {
             cache.lock().closed = true;
         }
