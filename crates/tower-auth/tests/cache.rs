@@ -1,4 +1,8 @@
 //! The token cache and its background task, on paused time.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails in a function of the tests fails the test"
+)]
 
 use std::future::Future;
 use std::pin::pin;
