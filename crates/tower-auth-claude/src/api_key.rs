@@ -133,9 +133,7 @@ impl TokenSource for ApiKey {
     }
 
     fn describe(&self) -> Description {
-        self.description
-            .clone()
-            .with_origin(self.base.origin().clone())
+        text::with_prefixes(self.description.clone()).with_origin(self.base.origin().clone())
     }
 }
 

@@ -95,9 +95,7 @@ impl TokenSource for AuthToken {
     }
 
     fn describe(&self) -> Description {
-        self.description
-            .clone()
-            .with_origin(self.base.origin().clone())
+        text::with_prefixes(self.description.clone()).with_origin(self.base.origin().clone())
     }
 }
 

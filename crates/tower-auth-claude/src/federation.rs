@@ -237,6 +237,12 @@ impl<S: TokenSource> Federation<S> {
             None => "if it allows several workspaces, name one (ANTHROPIC_WORKSPACE_ID or with_workspace)"
                 .to_owned(),
         });
+        if look.is_single_use() {
+            advice.push(
+                "another program may have exchanged the identity token, which has an id (jti) and is good for one exchange"
+                    .to_owned(),
+            );
+        }
         advice.push("the Console shows the reason under Workload identity".to_owned());
         error.with_hint(advice.join("; "))
     }
@@ -322,9 +328,7 @@ impl<S: TokenSource> TokenSource for Federation<S> {
     }
 
     fn describe(&self) -> Description {
-        self.description
-            .clone()
-            .with_origin(self.base.origin().clone())
+        text::with_prefixes(self.description.clone()).with_origin(self.base.origin().clone())
     }
 }
 

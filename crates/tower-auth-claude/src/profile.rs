@@ -8,6 +8,7 @@ use tower_auth_io::{ReadRules, World};
 use crate::base_url::BaseUrl;
 use crate::federation::Federation;
 use crate::identity_token::IdentityToken;
+use crate::text;
 use crate::token_endpoint::TokenEndpoint;
 use crate::vars;
 
@@ -151,12 +152,13 @@ impl TokenSource for Profile {
     }
 
     fn describe(&self) -> Description {
-        Description::new(NAME)
+        let description = Description::new(NAME)
             .with_setting(
                 format!("profile {}", self.name),
                 self.config.display().to_string(),
             )
-            .with_origin(self.base.origin().clone())
+            .with_origin(self.base.origin().clone());
+        text::with_prefixes(description)
     }
 }
 

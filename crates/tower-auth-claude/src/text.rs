@@ -1,4 +1,5 @@
-use tower_auth_core::{Error, ErrorKind, Secret};
+use http::HeaderName;
+use tower_auth_core::{Description, Error, ErrorKind, Placement, Prefix, Secret};
 
 /// A credential as it will stand in a header: white space at its ends is gone, and what cannot be meant is
 /// an error that names `setting` and the place, never the text.
@@ -60,6 +61,26 @@ pub(crate) fn first_flaw(text: &str) -> Option<(usize, &'static str)> {
         };
         Some((index + 1, what))
     })
+}
+
+/// Adds how the credentials of this API begin, and where each belongs.
+pub(crate) fn with_prefixes(description: Description) -> Description {
+    let bearer = || Placement::authorization("Bearer");
+    let key = || Placement::header(HeaderName::from_static("x-api-key"));
+    description
+        .with_prefix(
+            Prefix::new("sk-ant-", "a credential of the Claude API")
+                .belongs_in(key())
+                .belongs_in(bearer()),
+        )
+        .with_prefix(
+            Prefix::new("sk-ant-oat", "an OAuth access token of the Claude API")
+                .belongs_in(bearer()),
+        )
+        .with_prefix(Prefix::new(
+            "sk-ant-ort",
+            "an OAuth refresh token of the Claude API",
+        ))
 }
 
 /// What kind of Claude credential a text is, by its prefix.
