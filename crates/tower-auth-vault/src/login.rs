@@ -1,13 +1,15 @@
 mod attempt;
+mod method;
 
 use std::fmt;
 
-use tower_auth_core::{BoxTokenSource, Description, Error, ErrorKind, Secret, TokenSource};
+use tower_auth_core::{Description, Error, ErrorKind, Secret, TokenSource};
 use tower_auth_io::{TokenFile, World};
 
 use crate::settings::{Names, TOKEN, TOKEN_PATH, Variables};
 use crate::wrapped::Wrapped;
 use crate::{SignedCallerIdentity, path};
+use method::{Method, SecretId};
 
 /// How a program proves to Vault who it is.
 ///
@@ -26,46 +28,6 @@ use crate::{SignedCallerIdentity, path};
 pub struct Login {
     method: Method,
     mount: Option<String>,
-}
-
-#[derive(Clone)]
-enum Method {
-    Token {
-        source: BoxTokenSource,
-        /// Somebody else renews it.
-        is_lent: bool,
-    },
-    Proxy,
-    AppRole {
-        role_id: String,
-        secret_id: SecretId,
-    },
-    Jwt {
-        kind: &'static str,
-        role: Option<String>,
-        jwt: BoxTokenSource,
-        fields: Vec<(String, String)>,
-    },
-    Certificate {
-        role: Option<String>,
-    },
-    Password {
-        kind: &'static str,
-        username: String,
-        password: BoxTokenSource,
-    },
-    Aws {
-        role: String,
-        identity: BoxTokenSource<SignedCallerIdentity>,
-        server_id: bool,
-    },
-}
-
-#[derive(Clone)]
-enum SecretId {
-    None,
-    Plain(BoxTokenSource),
-    Wrapped(Wrapped),
 }
 
 impl Login {
@@ -299,76 +261,25 @@ impl Login {
 
     /// What errors call it.
     pub(crate) fn source_name(&self) -> &'static str {
-        match &self.method {
-            Method::Token { .. } => "vault token",
-            Method::Proxy => "vault proxy",
-            Method::AppRole { .. } => "vault approle",
-            Method::Certificate { .. } => "vault certificate",
-            Method::Aws { .. } => "vault aws",
-            Method::Jwt { kind, .. } | Method::Password { kind, .. } => match *kind {
-                "kubernetes" => "vault kubernetes",
-                "gcp" => "vault gcp",
-                "azure" => "vault azure",
-                "userpass" => "vault userpass",
-                "ldap" => "vault ldap",
-                _ => "vault jwt",
-            },
-        }
+        self.method.source_name()
     }
 
     pub(crate) fn describe(&self, description: Description) -> Description {
-        let described = |source: Description| source.to_string();
-        match &self.method {
-            Method::Token { source, .. } => {
-                description.with_setting("token", described(source.describe()))
-            }
-            Method::AppRole { secret_id, .. } => match secret_id {
-                SecretId::None => description,
-                SecretId::Plain(source) => {
-                    description.with_setting("secret id", described(source.describe()))
-                }
-                SecretId::Wrapped(wrapped) => {
-                    description.with_setting("wrapping token", described(wrapped.token.describe()))
-                }
-            },
-            Method::Jwt { jwt, .. } => description.with_setting("jwt", described(jwt.describe())),
-            Method::Password { password, .. } => {
-                description.with_setting("password", described(password.describe()))
-            }
-            Method::Aws { identity, .. } => {
-                description.with_setting("identity", described(identity.describe()))
-            }
-            Method::Certificate { .. } | Method::Proxy => description,
-        }
+        self.method.describe(description)
     }
 
     /// Whether the token is ours to revoke.
     pub(crate) fn owns_token(&self) -> bool {
-        !matches!(
-            self.method,
-            Method::Token { is_lent: true, .. } | Method::Proxy
-        )
+        self.method.owns_token()
     }
 
     /// Whether another login gives another token.
     pub(crate) fn gives_new_tokens(&self) -> bool {
-        !matches!(self.method, Method::Token { .. } | Method::Proxy)
+        self.method.gives_new_tokens()
     }
 
     fn mount(&self) -> &str {
-        self.mount.as_deref().unwrap_or(self.kind())
-    }
-
-    /// The name of the method in the servers' documentation.
-    fn kind(&self) -> &'static str {
-        match &self.method {
-            Method::Token { .. } => "token",
-            Method::Proxy => "proxy",
-            Method::AppRole { .. } => "approle",
-            Method::Certificate { .. } => "cert",
-            Method::Aws { .. } => "aws",
-            Method::Jwt { kind, .. } | Method::Password { kind, .. } => kind,
-        }
+        self.mount.as_deref().unwrap_or(self.method.kind())
     }
 
     fn from_variables(world: &World, names: Names) -> Result<Self, Error> {
@@ -446,7 +357,7 @@ impl Login {
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login")
-            .field("method", &self.kind())
+            .field("method", &self.method.kind())
             .field("mount", &self.mount())
             .finish_non_exhaustive()
     }

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use tower_auth_core::{BoxTokenSource, Error, ErrorKind, Fetch, Secret, TokenSource};
 
-use super::{Login, Method, SecretId};
+use super::Login;
+use super::method::{Method, SecretId};
 use crate::answer::Refusal;
 use crate::body::Body;
 use crate::lease::Lease;
@@ -116,11 +117,11 @@ impl Login {
                 self.mount(),
                 server.namespace_in_words()
             ));
-            if matches!(self.kind(), "aws" | "gcp" | "azure") {
+            if matches!(self.method.kind(), "aws" | "gcp" | "azure") {
                 hints.push("it is not built into OpenBao".to_owned());
             }
         }
-        match (self.kind(), refusal.status.as_u16()) {
+        match (self.method.kind(), refusal.status.as_u16()) {
             ("kubernetes", 403) => hints.push(
                 "does the role admit this service account and namespace, and may the server ask \
                  Kubernetes (TokenReview)?"
