@@ -15,7 +15,8 @@ use crate::reader::redirected;
 /// section 4, RFC 8414).
 ///
 /// The document is asked for at the first request and kept for a day: it is configuration, not a
-/// credential. When it is due again and the issuer does not give it, the old one is used.
+/// credential. When it is due again and the issuer does not give it, the old one is used, and it is tried
+/// again after five minutes.
 ///
 /// It is believed no more than the URL of the issuer: its `issuer` has to be that URL to the letter, and
 /// its endpoints have to be `https` and on the issuer's host, or on one that
@@ -53,6 +54,8 @@ pub struct ServerMetadata {
 struct Kept {
     metadata: ServerMetadata,
     since: SystemTime,
+    /// When it was last tried to renew it.
+    tried: SystemTime,
 }
 
 #[derive(Deserialize)]
@@ -149,31 +152,36 @@ impl Discovery {
     /// None if there is an older document.
     pub async fn metadata(&self) -> Result<ServerMetadata, Error> {
         let now = self.world.clock().now();
-        let kept = self.kept().clone();
-        if let Some(kept) = &kept {
-            // A clock that was set back says nothing about the document's age.
-            let is_fresh = now
-                .duration_since(kept.since)
-                .is_ok_and(|age| age < self.max_age);
-            if is_fresh {
-                return Ok(kept.metadata.clone());
+        // A clock that was set back says nothing about the age of anything.
+        let is_within =
+            |since, time: Duration| now.duration_since(since).is_ok_and(|age| age < time);
+        let old = {
+            let mut kept = self.kept();
+            if let Some(kept) = kept.as_mut() {
+                if is_within(kept.since, self.max_age) || is_within(kept.tried, TRY_EVERY) {
+                    return Ok(kept.metadata.clone());
+                }
+                // Before it is tried: an issuer that never answers must cost one fetch and not each.
+                kept.tried = now;
             }
-        }
-        match (self.ask(now).await, kept) {
+            kept.clone()
+        };
+        match (self.ask(now).await, old) {
             (Ok(metadata), _) => {
                 *self.kept() = Some(Kept {
                     metadata: metadata.clone(),
                     since: now,
+                    tried: now,
                 });
                 Ok(metadata)
             }
-            (Err(error), Some(kept)) => {
+            (Err(error), Some(old)) => {
                 tracing::warn!(
                     issuer = %self.url,
                     %error,
                     "the metadata of the issuer could not be renewed; the old one is used",
                 );
-                Ok(kept.metadata)
+                Ok(old.metadata)
             }
             (Err(error), None) => Err(error),
         }
@@ -315,5 +323,6 @@ fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Malformed, message)
 }
 
+const TRY_EVERY: Duration = Duration::from_secs(300);
 const OIDC: &str = "openid-configuration";
 const RFC8414: &str = "oauth-authorization-server";

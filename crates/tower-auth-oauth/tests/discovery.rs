@@ -231,6 +231,9 @@ async fn o15_an_old_document_is_used_while_there_is_no_new_one() {
             "https://issuer.test/token"
         );
     }
+    bench.server.reply(Reply::json(TOKEN));
+    fetch(&source).await.unwrap();
+    bench.clock.advance(Duration::from_secs(301));
     bench
         .server
         .reply(document(ISSUER, "https://issuer.test/moved"));
@@ -238,6 +241,24 @@ async fn o15_an_old_document_is_used_while_there_is_no_new_one() {
     fetch(&source).await.unwrap();
     bench.server.assert_done();
     assert_eq!(bench.server.last_request().uri().path(), "/moved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn o15_a_document_that_never_comes_costs_one_fetch() {
+    let bench = bench();
+    bench
+        .server
+        .reply(document(ISSUER, "https://issuer.test/token"));
+    bench.server.reply(Reply::json(TOKEN));
+    let source = source(bench.discovery(ISSUER));
+    fetch(&source).await.unwrap();
+    bench.clock.advance(Duration::from_secs(25 * 3600));
+    bench.server.reply(Reply::hang());
+    let in_vain = tokio::time::timeout(Duration::from_secs(30), fetch(&source)).await;
+    assert!(in_vain.is_err());
+    bench.server.reply(Reply::json(TOKEN));
+    fetch(&source).await.unwrap();
+    bench.server.assert_done();
 }
 
 #[tokio::test]

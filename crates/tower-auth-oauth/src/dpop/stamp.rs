@@ -87,10 +87,12 @@ impl Stamp for Dpop {
             None => None,
         };
         let headers = request.headers_mut();
-        headers.insert(AUTHORIZATION, prepared.authorization.clone());
         if let Some(proof) = proof {
-            headers.insert(PROOF, proof);
+            headers.try_insert(PROOF, proof).map_err(|_| full())?;
         }
+        headers
+            .try_insert(AUTHORIZATION, prepared.authorization.clone())
+            .map_err(|_| full())?;
         Ok(Stamped::Done)
     }
 
@@ -124,6 +126,13 @@ fn no_url() -> Error {
     Error::new(
         ErrorKind::InvalidConfig,
         "a request without scheme and host cannot have a DPoP proof, which is for a URL",
+    )
+}
+
+fn full() -> Error {
+    Error::new(
+        ErrorKind::InvalidConfig,
+        "the request has too many headers for another one",
     )
 }
 
