@@ -416,6 +416,34 @@ async fn fc_g06_no_diagnosis_shows_a_secret() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fc_g11_of_a_challenge_to_a_credential_that_is_not_held_the_scheme_is_kept() {
+    let canary = Canary::new("token");
+    let source = ScriptedSource::new([])
+        .then_rule({
+            let canary = canary.clone();
+            move |_| Answer::token(hour(canary.text()))
+        })
+        .per_request();
+    let cache = cache(source);
+    let guard = LeakGuard::new();
+    let quoted = canary.text();
+    for (challenge, kept) in [
+        (
+            format!("Bearer error_description=\"bad token {quoted}\""),
+            Some("Bearer"),
+        ),
+        (format!("{quoted} is bad"), None),
+    ] {
+        refuse(&cache, &challenge, "Sun, 17 Mar 2030 17:46:40 GMT").await;
+        let report = cache.diagnose();
+        assert_eq!(report.refusal().unwrap().challenge(), kept);
+        guard.value("a diagnosis", &report);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    guard.assert_clean();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fetch_is_a_span_and_a_request_is_not() {
     let guard = LeakGuard::new();
     let recording = guard.record_logs();

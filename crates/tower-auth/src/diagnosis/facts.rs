@@ -45,7 +45,8 @@ impl Refusal {
     }
 
     /// The `WWW-Authenticate` of the answer (RFC 9110 section 11.6.1), shortened and with the credential
-    /// removed should it be quoted.
+    /// removed should it be quoted. No more than the scheme if the credential is not held any more, because
+    /// then it cannot be told from the rest.
     #[must_use]
     pub fn challenge(&self) -> Option<&str> {
         self.challenge.as_deref()

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 use http::header::{DATE, HeaderMap, WWW_AUTHENTICATE};
 use serde_json::Value;
 use tower_auth_core::{
-    Caching, Credential, Error, ErrorKind, Placement, Stamp, StepStatus, Token, TokenSource, redact,
+    Caching, Credential, Error, ErrorKind, Placement, Secret, Stamp, StepStatus, Token,
+    TokenSource, redact,
 };
 
 use super::{Diagnosis, Refusal, Skew, TokenClaims};
@@ -138,16 +139,21 @@ where
             return;
         }
         let at = SystemTime::UNIX_EPOCH + now.wall;
+        // Only what was sent can be cut out of what comes back.
+        let sent = held.as_ref().filter(|held| held.generation == generation);
+        let secret = sent.and_then(|held| secret(&*held.credential));
         let challenge = headers
             .get(WWW_AUTHENTICATE)
-            .and_then(|value| value.to_str().ok());
-        let token = held.as_ref().and_then(|held| token(&*held.credential));
-        let secrets: Vec<_> = token.map(Token::secret).into_iter().collect();
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| match &secret {
+                Some(secret) => Some(redact(text, &[secret])),
+                None => scheme(text).map(str::to_owned),
+            });
         notes.refused_at = Some(now.mono);
         notes.refusal = Some(Refusal {
             generation,
             at,
-            challenge: challenge.map(|text| redact(text, &secrets)),
+            challenge,
         });
         notes.skew = headers
             .get(DATE)
@@ -211,6 +217,21 @@ fn token<C: Credential>(credential: &C) -> Option<&Token> {
     (credential as &dyn Any).downcast_ref()
 }
 
+/// The text that a credential sends, as far as it is known here.
+fn secret<C: Credential>(credential: &C) -> Option<Secret> {
+    let own = token(credential).map(|token| token.secret().clone());
+    own.or_else(|| credential.jwt().map(Secret::from))
+}
+
+/// The authentication scheme of a challenge, if it is one that is registered: any other word may be what
+/// must not be seen.
+fn scheme(challenge: &str) -> Option<&'static str> {
+    let word = challenge.split([' ', ',']).next()?;
+    SCHEMES
+        .into_iter()
+        .find(|scheme| scheme.eq_ignore_ascii_case(word))
+}
+
 fn skew(date: &str, now: SystemTime) -> Option<Skew> {
     let date = httpdate::parse_http_date(date).ok()?;
     Some(match now.duration_since(date) {
@@ -237,3 +258,19 @@ fn claims(jwt: &str) -> Option<TokenClaims> {
             .and_then(|end| SystemTime::UNIX_EPOCH.checked_add(end)),
     })
 }
+
+/// The registry of HTTP authentication schemes (RFC 9110 section 16.4.1).
+const SCHEMES: [&str; 12] = [
+    "Basic",
+    "Bearer",
+    "Concealed",
+    "Digest",
+    "DPoP",
+    "GNAP",
+    "HOBA",
+    "Mutual",
+    "Negotiate",
+    "PrivateToken",
+    "SCRAM-SHA-256",
+    "vapid",
+];
