@@ -16,3 +16,4 @@ mod spiffe;
 #[cfg(unix)]
 mod spiffe_agent;
 mod vault;
+mod vault_certificate;

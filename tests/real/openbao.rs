@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "describes a program to start")]
 
+use std::path::Path;
 use std::process::Command;
 
 use http::{Method, StatusCode};
@@ -20,6 +21,11 @@ pub(crate) struct OpenBao {
 impl OpenBao {
     /// Starts one.
     pub(crate) async fn start() -> Result<Self, Unavailable> {
+        Self::start_with(None).await
+    }
+
+    /// Starts one that listens with TLS too, as this configuration says.
+    pub(crate) async fn start_with(configuration: Option<&Path>) -> Result<Self, Unavailable> {
         let folder = pip("openbao").await?;
         let command = |port: u16| {
             let mut serve = Command::new(folder.join("venv/bin/python"));
@@ -31,6 +37,9 @@ impl OpenBao {
                 // It takes the next port for its cluster; the harness tries again if that is not free.
                 .arg(format!("-dev-listen-address=127.0.0.1:{port}"))
                 .current_dir(&folder);
+            if let Some(file) = configuration {
+                serve.arg(format!("-config={}", file.display()));
+            }
             serve
         };
         let server = Server::start("openbao", command, "/v1/sys/health").await?;
