@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use papaya::{Guard, HashMap, LocalGuard};
+use papaya::{Guard, HashMap, LocalGuard, ResizeMode};
 use tower_auth_core::{BoxTokenSource, Stamp};
 
 use crate::clock::Clocks;
@@ -96,7 +96,9 @@ impl<K: Key + ?Sized, S: Stamp> Tenants<K, S> {
         let nothing = BoxTokenSource::new(nothing::Nothing);
         let settings = limits.settings(0);
         let tenants = Arc::new(Self {
-            map: HashMap::new(),
+            // Keys are few and come seldom: to look at two tables for each request until they are all
+            // moved would cost more than to move them at once.
+            map: HashMap::builder().resize_mode(ResizeMode::Blocking).build(),
             tick: Tick(AtomicU64::new(0)),
             door: Mutex::new(Marks::new()),
             scheduler: Scheduler::new(clocks.clone(), places),
