@@ -1,6 +1,7 @@
 //! The services whose cost per request is compared: the same transport stand-in bare, behind
 //! tower-http's header layer, behind this project's layer, and behind what one would write by hand.
 
+mod keyed;
 mod load;
 mod naive;
 mod ours;

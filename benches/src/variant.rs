@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
+use tokio::runtime::Runtime;
 use tower_http::set_header::SetRequestHeaderLayer;
 use tower_layer::Layer;
 
 use crate::load::runner;
 use crate::naive::NaiveLayer;
-use crate::{Boxed, Ready, Reuse, Runner, ours};
+use crate::{Boxed, Ready, Reuse, Runner, keyed, ours};
 
 /// One service to measure and the way it is used.
 ///
@@ -35,6 +36,8 @@ pub enum LayerKind {
     Yardstick,
     /// This project's layer with a token in its cache.
     Ours,
+    /// This project's layer with a thousand keys, each with a token in its cache.
+    Keyed,
     /// A lock around a `String` and a `format!` per request.
     Naive,
 }
@@ -98,14 +101,11 @@ impl Variant {
             }
             LayerKind::Ours => {
                 let (service, runtime) = ours::service(transport, token(token_bytes));
-                std::array::from_fn(|_| {
-                    let mut run = runner(service.clone(), self.reuse);
-                    let runtime = Arc::clone(&runtime);
-                    Box::new(move |requests| {
-                        run(requests);
-                        let _keep_alive = &runtime;
-                    }) as Runner
-                })
+                std::array::from_fn(|_| kept_alive(runner(service.clone(), self.reuse), &runtime))
+            }
+            LayerKind::Keyed => {
+                let (service, runtime) = keyed::service(transport, token(token_bytes));
+                std::array::from_fn(|_| kept_alive(runner(service.clone(), self.reuse), &runtime))
             }
             LayerKind::Naive => {
                 let service = NaiveLayer::new(token(token_bytes)).layer(transport);
@@ -113,6 +113,15 @@ impl Variant {
             }
         }
     }
+}
+
+/// The load, with the runtime that the layer's background task lives on.
+fn kept_alive(mut run: Runner, runtime: &Arc<Runtime>) -> Runner {
+    let runtime = Arc::clone(runtime);
+    Box::new(move |requests| {
+        run(requests);
+        let _keep_alive = &runtime;
+    })
 }
 
 /// A value whose bytes are on the heap and shared by its clones, as a token's are.
@@ -140,6 +149,7 @@ impl fmt::Display for Variant {
             LayerKind::Bare => "bare",
             LayerKind::Yardstick => "yardstick",
             LayerKind::Ours => "ours",
+            LayerKind::Keyed => "keyed",
             LayerKind::Naive => "naive",
         };
         let transport = match self.transport {
@@ -160,7 +170,7 @@ impl FromStr for Variant {
     fn from_str(text: &str) -> Result<Self, String> {
         let unknown = || {
             format!(
-                "{text:?} is no variant: expected {{bare,yardstick,ours,naive}}-{{ready,boxed}}[-clone]"
+                "{text:?} is no variant: expected {{bare,yardstick,ours,keyed,naive}}-{{ready,boxed}}[-clone]"
             )
         };
         let mut words = text.split('-');
@@ -168,6 +178,7 @@ impl FromStr for Variant {
             Some("bare") => LayerKind::Bare,
             Some("yardstick") => LayerKind::Yardstick,
             Some("ours") => LayerKind::Ours,
+            Some("keyed") => LayerKind::Keyed,
             Some("naive") => LayerKind::Naive,
             _ => return Err(unknown()),
         };
@@ -199,6 +210,7 @@ mod tests {
             LayerKind::Bare,
             LayerKind::Yardstick,
             LayerKind::Ours,
+            LayerKind::Keyed,
             LayerKind::Naive,
         ] {
             for transport in [TransportKind::Ready, TransportKind::Boxed] {

@@ -24,7 +24,7 @@ pub(crate) fn measure(report: &mut Report) {
 
 /// Only this thread's allocations are counted, so that a background task of the layer may work as it
 /// likes. The first requests are not counted: what happens once is not a cost per request.
-fn per_request(variant: Variant) -> f64 {
+pub(crate) fn per_request(variant: Variant) -> f64 {
     let mut run = variant.runner(TOKEN_BYTES);
     run(WARM_UP);
     let counted = allocation_counter::measure(|| run(REQUESTS));

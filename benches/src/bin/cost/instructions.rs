@@ -12,9 +12,9 @@ use crate::statistics::net_ratio;
 /// cache miss costs, and a clock read in the vDSO becomes a system call of a few instructions. The
 /// measurements of time cover those.
 pub(crate) fn measure(report: &mut Report) {
-    let boxed = against_yardstick(TransportKind::Boxed, false);
-    let ready = against_yardstick(TransportKind::Ready, false);
-    let clone = against_yardstick(TransportKind::Boxed, true);
+    let boxed = against_yardstick(LayerKind::Ours, TransportKind::Boxed, false);
+    let ready = against_yardstick(LayerKind::Ours, TransportKind::Ready, false);
+    let clone = against_yardstick(LayerKind::Ours, TransportKind::Boxed, true);
     report.limited("instructions_ratio_boxed", boxed.ratio(), 1.0);
     report.limited("instructions_token_length_delta", token_length_delta(), 0.0);
     report.detail("instructions_yardstick_boxed", boxed.yardstick());
@@ -26,10 +26,10 @@ pub(crate) fn measure(report: &mut Report) {
 }
 
 /// Instructions per request of the same load without a layer, behind the yardstick and behind ours.
-struct Counts(Result<[f64; 3], Value>);
+pub(crate) struct Counts(Result<[f64; 3], Value>);
 
 impl Counts {
-    fn ratio(&self) -> Value {
+    pub(crate) fn ratio(&self) -> Value {
         self.of(|[bare, yardstick, ours]| net_ratio(bare, yardstick, ours))
     }
 
@@ -37,7 +37,7 @@ impl Counts {
         self.of(|[bare, yardstick, _]| Some(yardstick - bare))
     }
 
-    fn ours(&self) -> Value {
+    pub(crate) fn ours(&self) -> Value {
         self.of(|[bare, _, ours]| Some(ours - bare))
     }
 
@@ -49,7 +49,11 @@ impl Counts {
     }
 }
 
-fn against_yardstick(transport: TransportKind, clone_per_call: bool) -> Counts {
+pub(crate) fn against_yardstick(
+    ours: LayerKind,
+    transport: TransportKind,
+    clone_per_call: bool,
+) -> Counts {
     let count = |layer| {
         let mut variant = Variant::new(layer, transport);
         if clone_per_call {
@@ -61,7 +65,7 @@ fn against_yardstick(transport: TransportKind, clone_per_call: bool) -> Counts {
         Ok([
             count(LayerKind::Bare)?,
             count(LayerKind::Yardstick)?,
-            count(LayerKind::Ours)?,
+            count(ours)?,
         ])
     };
     Counts(counts())

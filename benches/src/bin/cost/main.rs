@@ -8,6 +8,7 @@
 mod allocations;
 mod arguments;
 mod instructions;
+mod keyed;
 mod report;
 mod statistics;
 mod threads;
@@ -75,6 +76,7 @@ fn measure() -> Report {
         24.0,
     );
     instructions::measure(&mut report);
+    keyed::measure(&mut report);
     wall::measure(&mut report);
     threads::measure(&mut report);
     report

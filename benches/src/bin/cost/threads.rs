@@ -21,6 +21,10 @@ pub(crate) fn measure(report: &mut Report) {
                 Value::Measured(added.yardstick),
             );
             report.detail("two_thread_added_ns_ours", Value::Measured(added.ours));
+            report.detail(
+                "two_thread_added_ns_keyed_hit",
+                Value::Measured(added.keyed),
+            );
         }
         Err(why) => report.limited(KEY, Value::Inconclusive(why), LIMIT),
     }
@@ -31,6 +35,7 @@ struct Added {
     bare: f64,
     yardstick: f64,
     ours: f64,
+    keyed: f64,
 }
 
 const KEY: &str = "two_thread_added_ratio";
@@ -69,7 +74,7 @@ mod pinned {
 
     pub(super) fn added() -> Result<Added, String> {
         let processors = two_processors()?;
-        let [(a0, b0), (a1, b1), (a2, b2)] = VARIANTS.map(|layer| {
+        let [(a0, b0), (a1, b1), (a2, b2), (a3, b3)] = VARIANTS.map(|layer| {
             let [a, b] = Variant::new(layer, TransportKind::Ready).runners(TOKEN_BYTES);
             (a, b)
         });
@@ -77,21 +82,27 @@ mod pinned {
         let kept = thread::scope(|scope| {
             let shared = &shared;
             let [first, second] = processors;
-            scope.spawn(move || follow(shared, second, [b0, b1, b2]));
+            scope.spawn(move || follow(shared, second, [b0, b1, b2, b3]));
             scope
-                .spawn(move || lead(shared, first, [a0, a1, a2]))
+                .spawn(move || lead(shared, first, [a0, a1, a2, a3]))
                 .join()
         })
         .map_err(|_| "a measuring thread panicked".to_owned())??;
-        let [bare, yardstick, ours] = kept.map(|cell| cell.added());
+        let [bare, yardstick, ours, keyed] = kept.map(|cell| cell.added());
         Ok(Added {
             bare: bare?,
             yardstick: yardstick?,
             ours: ours?,
+            keyed: keyed?,
         })
     }
 
-    const VARIANTS: [LayerKind; 3] = [LayerKind::Bare, LayerKind::Yardstick, LayerKind::Ours];
+    const VARIANTS: [LayerKind; 4] = [
+        LayerKind::Bare,
+        LayerKind::Yardstick,
+        LayerKind::Ours,
+        LayerKind::Keyed,
+    ];
 
     /// One thread's stretch of requests.
     #[derive(Clone, Copy, Debug)]
@@ -136,10 +147,10 @@ mod pinned {
     fn lead(
         shared: &Shared,
         processor: usize,
-        mut runners: [Runner; 3],
-    ) -> Result<[Cell; 3], String> {
+        mut runners: [Runner; 4],
+    ) -> Result<[Cell; 4], String> {
         let pinned = pin(processor);
-        let mut cells: [Cell; 3] = Default::default();
+        let mut cells: [Cell; 4] = Default::default();
         let deadline = Instant::now() + LONGEST;
         loop {
             let enough = cells.iter().all(|cell| cell.together.len() >= ROUNDS);
@@ -165,7 +176,7 @@ mod pinned {
         }
     }
 
-    fn follow(shared: &Shared, processor: usize, mut runners: [Runner; 3]) {
+    fn follow(shared: &Shared, processor: usize, mut runners: [Runner; 4]) {
         // Without its own processor the rounds are discarded, because they do not overlap.
         let _ = pin(processor);
         loop {
