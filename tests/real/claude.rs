@@ -11,9 +11,9 @@ use hyper_util::rt::TokioExecutor;
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt};
 use tower_auth::{AuthLayer, BoxError, ErrorKind, Fetch, Reason, TokenSource};
-use tower_auth_claude::Federation;
+use tower_auth_claude::{Federation, Profile};
 use tower_auth_examples::{ClaudeStandIn, WorkloadIssuer};
-use tower_auth_io::{Transport, World};
+use tower_auth_io::{MapEnv, Transport, World};
 use tower_auth_oauth::{ClientAuth, ClientCredentials, TokenEndpoint};
 
 use crate::anthropic_sdk;
@@ -51,6 +51,90 @@ async fn the_official_client_federates_at_the_stand_in() -> Result<(), BoxError>
     };
     assert_eq!(words, ["ok", "ok"], "{:?}", claude.ledger());
     assert_eq!(claude.ledger().minted, 1);
+    Ok(())
+}
+
+/// A folder with a federation profile `p` for this stand-in, gone when its test is done.
+#[cfg(unix)]
+struct ProfileFolder(std::path::PathBuf);
+
+#[cfg(unix)]
+impl ProfileFolder {
+    fn new(claude: &ClaudeStandIn) -> Result<Self, BoxError> {
+        use std::os::unix::fs::PermissionsExt;
+
+        let name = format!("claude-profile-{}", std::process::id());
+        let folder = Self(std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+        let config = folder.path("configs/p.json");
+        std::fs::create_dir_all(folder.path("configs"))?;
+        let document = serde_json::json!({
+            "version": "1.0",
+            "authentication": {
+                "type": "oidc_federation", "federation_rule_id": ClaudeStandIn::RULE,
+                "service_account_id": ClaudeStandIn::SERVICE_ACCOUNT,
+                "identity_token": {"source": "file", "path": folder.path("identity")},
+            },
+            "organization_id": ClaudeStandIn::ORGANIZATION, "base_url": claude.base_url(),
+        });
+        std::fs::write(&config, document.to_string())?;
+        // Whatever the mask of the process is.
+        std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o644))?;
+        Ok(folder)
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.join(name)
+    }
+}
+
+#[cfg(unix)]
+impl Drop for ProfileFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_kept_token_of_a_profile_is_shared_with_the_official_client() -> Result<(), BoxError> {
+    let workloads = WorkloadIssuer::generate()?;
+    let claude = ClaudeStandIn::start(Duration::from_secs(600)).await?;
+    claude.trust(
+        WorkloadIssuer::ISSUER,
+        ClaudeStandIn::AUDIENCE,
+        &workloads.jwks(),
+    )?;
+    let folder = ProfileFolder::new(&claude)?;
+    let root = folder
+        .0
+        .to_str()
+        .ok_or("the folder's name is not Unicode")?;
+    let variables = [("ANTHROPIC_CONFIG_DIR", root), ("ANTHROPIC_PROFILE", "p")];
+    let world = World::new(Transport::from_http(
+        Client::builder(TokioExecutor::new()).build_http(),
+    ))
+    .with_env(MapEnv::from(variables));
+    let profile = Profile::load("p", &world).await?;
+
+    // Theirs keeps a token, ours takes it.
+    std::fs::write(folder.path("identity"), workloads.token("reports")?)?;
+    let Some(words) = or_skip(anthropic_sdk::ask(1, &variables).await) else {
+        return Ok(());
+    };
+    assert_eq!(words, ["ok"], "{:?}", claude.ledger());
+    profile.fetch(&Fetch::new(Reason::First)).await?;
+    assert_eq!(claude.ledger().minted, 1);
+
+    // Ours keeps a token, theirs takes it.
+    std::fs::remove_file(folder.path("credentials/p.json"))?;
+    std::fs::write(folder.path("identity"), workloads.token("reports")?)?;
+    profile.fetch(&Fetch::new(Reason::First)).await?;
+    assert_eq!(claude.ledger().minted, 2);
+    let Some(words) = or_skip(anthropic_sdk::ask(1, &variables).await) else {
+        return Ok(());
+    };
+    assert_eq!(words, ["ok"], "{:?}", claude.ledger());
+    assert_eq!(claude.ledger().minted, 2, "{:?}", claude.ledger());
     Ok(())
 }
 
