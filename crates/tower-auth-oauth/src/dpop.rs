@@ -16,9 +16,13 @@ use nonces::Nonces;
 
 mod layer;
 mod nonces;
+#[cfg(feature = "retry")]
+mod retry;
 mod stamp;
 
 pub use layer::{DpopNonces, DpopNoncesFuture, DpopNoncesLayer};
+#[cfg(feature = "retry")]
+pub use retry::RetryOnNonce;
 pub use stamp::PreparedDpop;
 
 /// Proof of possession (RFC 9449): tokens that are of use only to the holder of a key.
@@ -57,8 +61,9 @@ pub use stamp::PreparedDpop;
 ///
 /// An API that demands nonces refuses the first request, and any whose nonce has run out, with 401 and a
 /// new nonce. That is no refusal of the token, which is what [`refuses_token`](Self::refuses_token) is
-/// for; nothing is sent again here, because that takes a body that can be sent twice. A retry layer above
-/// tells such an answer by [`wants_nonce`](Self::wants_nonce).
+/// for. Nothing is sent again here, because that takes a body that can be sent twice: a retry layer above
+/// tells such an answer by [`wants_nonce`](Self::wants_nonce), and with the feature `retry` there is a
+/// policy for it, `RetryOnNonce`.
 ///
 /// A proof is for one request: retries belong above the layer that stamps. Whatever changes the URL
 /// belongs above it as well.

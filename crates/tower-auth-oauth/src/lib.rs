@@ -27,6 +27,8 @@ pub use certificates::Certificates;
 pub use client_auth::{BasicEncoding, ClientAuth};
 pub use client_credentials::ClientCredentials;
 pub use discovery::{Discovery, ServerMetadata};
+#[cfg(feature = "retry")]
+pub use dpop::RetryOnNonce;
 pub use dpop::{Dpop, DpopNonces, DpopNoncesFuture, DpopNoncesLayer, PreparedDpop};
 pub use endpoint::TokenEndpoint;
 pub use grant::Grant;

@@ -152,3 +152,31 @@ async fn d9_a_stamped_request_that_comes_back_gets_a_new_proof() {
     client.clone().oneshot(stamped.clone()).await.unwrap();
     assert_ne!(proof(&stamped)["jti"], proof(&api.last_request())["jti"]);
 }
+
+#[cfg(feature = "retry")]
+#[tokio::test(start_paused = true)]
+async fn d7_a_demand_is_answered_once_by_the_retry_policy() {
+    for (demands, expected) in [(1, StatusCode::OK), (2, StatusCode::UNAUTHORIZED)] {
+        let bench = bench();
+        bench.issuer.always(|_, _| Reply::json(BOUND));
+        let api = FakeEndpoint::new();
+        for nth in 0..demands {
+            api.reply(
+                Reply::status(401)
+                    .with_header(CHALLENGE, r#"DPoP error="use_dpop_nonce""#)
+                    .with_header(NONCE, &format!("a{nth}")),
+            );
+        }
+        api.always(|_, _| Reply::json("{}"));
+        let client = ServiceBuilder::new()
+            .retry(tower_auth_oauth::RetryOnNonce::new())
+            .service(client(&bench, &api));
+        let status = client.oneshot(get("/")).await.unwrap().status();
+        assert_eq!((status, api.request_count()), (expected, 2));
+        let [first, second] = &api.requests()[..] else {
+            panic!("two requests")
+        };
+        assert_ne!(proof(first)["jti"], proof(second)["jti"]);
+        assert_eq!(proof(second)["nonce"], "a0");
+    }
+}
