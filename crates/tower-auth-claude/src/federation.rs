@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +10,7 @@ use tower_auth_io::World;
 use crate::assertion::Assertion;
 use crate::base_url::BaseUrl;
 use crate::identity_token::IdentityToken;
+use crate::seen::{Fate, Seen};
 use crate::text;
 use crate::token_endpoint::{Answer, TokenEndpoint};
 use crate::vars;
@@ -376,38 +376,6 @@ struct Body<'a> {
     workspace_id: Option<&'a str>,
 }
 
-/// The identity tokens of the last exchanges.
-#[derive(Default)]
-struct Seen(VecDeque<(Fingerprint, Fate)>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// It was sent and nothing is known: it may have been used up.
-    Unanswered,
-    Accepted,
-    Refused,
-}
-
-impl Seen {
-    fn note(&mut self, name: Fingerprint, fate: Option<Fate>) -> Option<Fate> {
-        let known = self.0.iter_mut().find(|(known, _)| *known == name);
-        let before = known.as_ref().map(|(_, fate)| *fate);
-        match (known, fate) {
-            // Once accepted it stays so, whatever a later attempt says.
-            (Some((_, known)), Some(fate)) if *known != Fate::Accepted => *known = fate,
-            (Some((_, known)), None) if *known == Fate::Refused => *known = Fate::Unanswered,
-            (Some(_), _) => {}
-            (None, fate) => {
-                if self.0.len() == REMEMBERED {
-                    self.0.pop_front();
-                }
-                self.0.push_back((name, fate.unwrap_or(Fate::Unanswered)));
-            }
-        }
-        before
-    }
-}
-
 fn incomplete(wanted: &[(&str, bool)]) -> Error {
     let missing: Vec<&str> = wanted
         .iter()
@@ -449,4 +417,3 @@ const NAME: &str = "claude federation";
 /// The second value has the request handled as a federation.
 const FEDERATION_BETA: &str = "oauth-2025-04-20,oidc-federation-2026-04-01";
 const MAX_ASSERTION: usize = 16 * 1024;
-const REMEMBERED: usize = 16;

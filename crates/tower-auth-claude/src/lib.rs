@@ -12,6 +12,7 @@ mod identity_token;
 mod profile;
 mod report;
 mod resolve;
+mod seen;
 mod text;
 mod token_endpoint;
 mod vars;
