@@ -26,7 +26,7 @@ pub struct IdentityToken {
 
 impl IdentityToken {
     pub(crate) fn new(session: Session, role: &str) -> Result<Self, Error> {
-        let role = path::name("the role", role)?;
+        let role = path::text("the role", role)?;
         Ok(Self { session, role })
     }
 

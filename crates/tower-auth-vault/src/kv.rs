@@ -107,7 +107,7 @@ impl KvSecret {
             engine,
             mount: path::encode("the mount", mount)?,
             path: path::encode("the path of the secret", path)?,
-            field: path::name("the field", field)?,
+            field: path::text("the field", field)?,
             version: None,
             every: None,
             placement: Placement::authorization("Bearer"),

@@ -58,7 +58,7 @@ impl LeasedSecret {
         Ok(Self {
             session,
             path: path::encode("the path of the secret", path)?,
-            field: path::name("the field", field)?,
+            field: path::text("the field", field)?,
             parameters: None,
             placement: Placement::authorization("Bearer"),
             held: Mutex::new(None),

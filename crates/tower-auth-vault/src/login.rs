@@ -187,7 +187,7 @@ impl Login {
         identity: impl TokenSource<SignedCallerIdentity>,
     ) -> Result<Self, Error> {
         Ok(Self::of(Method::Aws {
-            role: path::name("the role", role)?,
+            role: path::text("the role", role)?,
             identity: identity.boxed(),
             server_id: false,
         }))
@@ -215,7 +215,7 @@ impl Login {
     /// # Errors
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the role is blank.
     pub fn certificate_as(role: &str) -> Result<Self, Error> {
-        let role = Some(path::name("the role", role)?);
+        let role = Some(path::text("the role", role)?);
         Ok(Self::of(Method::Certificate { role }))
     }
 
@@ -317,7 +317,7 @@ impl Login {
 
     fn app_role_by(role_id: String, secret_id: SecretId) -> Result<Self, Error> {
         Ok(Self::of(Method::AppRole {
-            role_id: path::name("the role id", &role_id)?,
+            role_id: path::text("the role id", &role_id)?,
             secret_id,
         }))
     }
@@ -329,7 +329,7 @@ impl Login {
     ) -> Result<Self, Error> {
         Ok(Self::of(Method::Jwt {
             kind,
-            role: role.map(|role| path::name("the role", role)).transpose()?,
+            role: role.map(|role| path::text("the role", role)).transpose()?,
             jwt: jwt.boxed(),
             fields: Vec::new(),
         }))

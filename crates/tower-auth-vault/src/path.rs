@@ -38,11 +38,22 @@ pub(crate) fn segment(text: &str) -> String {
     encoded
 }
 
-/// A mount, a namespace or a role as the user wrote it, without slashes at its ends.
+/// A path as the user wrote it, without slashes at its ends.
 pub(crate) fn name(setting: &str, text: &str) -> Result<String, Error> {
     let text = text.trim().trim_matches('/');
     if text.is_empty() {
         return Err(invalid(setting, "must not be empty"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(invalid(setting, "has a control character in it"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A role or a field, as it is.
+pub(crate) fn text(setting: &str, text: &str) -> Result<String, Error> {
+    if text.trim().is_empty() {
+        return Err(invalid(setting, "must not be blank"));
     }
     if text.chars().any(char::is_control) {
         return Err(invalid(setting, "has a control character in it"));

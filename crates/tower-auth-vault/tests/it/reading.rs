@@ -430,5 +430,39 @@ async fn a_mount_a_path_or_a_field_that_is_none_is_refused_at_once() {
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     }
     assert!(session.secret("a//b", "f").is_err());
-    assert!(session.identity_token("/").is_err());
+    assert!(session.identity_token(" ").is_err());
+}
+
+#[tokio::test]
+async fn sources_of_one_session_that_begin_together_share_one_login() {
+    let bench = Bench::new();
+    let session = bench.app_role();
+    bench.endpoint.always(|request, _| {
+        let path = request.uri().path();
+        if path.starts_with("/v1/auth/") {
+            auth("t", 3600, true).after_polls(3)
+        } else if path.starts_with("/v1/identity/") {
+            Reply::json(format!(r#"{{"data":{{"token":"{}","ttl":60}}}}"#, jwt(60)))
+        } else {
+            version(1, "v")
+        }
+    });
+    let kv = session.kv("secret", "apis/weather", "key").unwrap();
+    let identity = session.identity_token("claude").unwrap();
+    let (read, minted) = tokio::join!(fetch(&kv, Reason::First), fetch(&identity, Reason::First));
+    read.unwrap();
+    minted.unwrap();
+    assert_eq!(bench.requests_to("/login"), 1);
+}
+
+#[tokio::test]
+async fn a_login_that_fails_below_a_read_is_named_as_the_login() {
+    let bench = Bench::new();
+    let session = bench.app_role();
+    bench
+        .endpoint
+        .reply(refused(400, "invalid role or secret ID"));
+    let kv = session.kv("secret", "apis/weather", "key").unwrap();
+    let error = fetch(&kv, Reason::First).await.unwrap_err();
+    assert_eq!(error.source_name(), Some("vault approle"));
 }

@@ -384,7 +384,7 @@ async fn a_limited_token_that_was_given_is_looked_up_once() {
 }
 
 #[tokio::test]
-async fn a_lease_of_zero_or_of_ages_neither_spins_nor_overflows() {
+async fn fc_a25_a_lease_of_zero_or_of_ages_neither_spins_nor_overflows() {
     let bench = Bench::new();
     let session = bench.app_role();
     for (lease, expiry) in [
@@ -402,7 +402,7 @@ async fn a_lease_of_zero_or_of_ages_neither_spins_nor_overflows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_local_clock_does_not_shorten_a_lease() {
+async fn fc_b01_a_wrong_local_clock_does_not_shorten_a_lease() {
     let bench = Bench::new();
     bench
         .clock
