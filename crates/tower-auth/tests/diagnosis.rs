@@ -5,6 +5,7 @@
 )]
 
 use std::borrow::Cow;
+use std::sync::Once;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
@@ -39,6 +40,16 @@ fn hour(text: &str) -> Token {
 fn jwt(claims: &str) -> String {
     let part = |json: &str| URL_SAFE_NO_PAD.encode(json);
     format!("{}.{}.c2ln", part(r#"{"alg":"none"}"#), part(claims))
+}
+
+/// Has the guard record this thread. What a thread without a subscriber finds uninteresting is not shown to
+/// the others either, so each has one.
+fn record(guard: &LeakGuard) -> tracing::subscriber::DefaultGuard {
+    static EVERY_THREAD: Once = Once::new();
+    EVERY_THREAD.call_once(|| {
+        tracing::subscriber::set_global_default(LeakGuard::new().subscriber()).unwrap();
+    });
+    guard.record_logs()
 }
 
 /// The events that were logged as warnings.
@@ -293,7 +304,7 @@ async fn claims_are_shown_on_request_only() {
 #[tokio::test(start_paused = true)]
 async fn fc_e02_a_diagnosis_lists_what_else_there_was_and_tells_once() {
     let guard = LeakGuard::new();
-    let recording = guard.record_logs();
+    let recording = record(&guard);
     let absent = source_fn(|_cx: Fetch| async {
         Err::<Token, _>(Error::new(ErrorKind::NotConfigured, "there is no file /t"))
     })
@@ -322,7 +333,7 @@ chain        token file          not configured  there is no file /t
 #[tokio::test(start_paused = true)]
 async fn fc_e05_a_credential_in_the_wrong_header_is_told_once_per_generation() {
     let guard = LeakGuard::new();
-    let recording = guard.record_logs();
+    let recording = record(&guard);
     let cache = cache(Known(hour("ex-key-1")));
     cache.ready().await.unwrap();
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -387,7 +398,7 @@ async fn a_denied_shape_holds_for_a_source_that_is_asked_for_each_request() {
 async fn fc_g06_no_diagnosis_shows_a_secret() {
     let canary = Canary::new("token");
     let guard = LeakGuard::new();
-    let recording = guard.record_logs();
+    let recording = record(&guard);
     let cache = cache(ScriptedSource::new([
         Answer::token(hour(canary.text())),
         Answer::token(hour(canary.text())),
@@ -446,7 +457,7 @@ async fn fc_g11_of_a_challenge_to_a_credential_that_is_not_held_the_scheme_is_ke
 #[tokio::test(start_paused = true)]
 async fn a_fetch_is_a_span_and_a_request_is_not() {
     let guard = LeakGuard::new();
-    let recording = guard.record_logs();
+    let recording = record(&guard);
     let cache = cache(ScriptedSource::new([Answer::token(hour("t1"))]));
     let api = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
     let service = AuthLayer::from_cache(cache.clone()).layer(api);

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 use http::header::{DATE, HeaderMap, WWW_AUTHENTICATE};
 use serde_json::Value;
 use tower_auth_core::{
-    Caching, Credential, Error, ErrorKind, Placement, Secret, Stamp, StepStatus, Token,
-    TokenSource, redact,
+    Caching, ChainReport, Credential, Error, ErrorKind, Placement, Secret, Stamp, StepStatus,
+    Token, TokenSource, redact,
 };
 
 use super::{Diagnosis, Refusal, Skew, TokenClaims};
@@ -30,6 +30,7 @@ pub(crate) struct Notes {
 pub(crate) struct Look {
     placement: Option<Placement>,
     flaws: Vec<ShapeFlaw>,
+    choice: Option<ChainReport>,
 }
 
 impl<P, S: Stamp> Shared<P, S>
@@ -45,25 +46,25 @@ where
         credential: &S::Credential,
         headers: &HeaderMap,
     ) -> Result<Look, Error> {
+        let mut look = Look {
+            placement: token(credential).map(|token| placement(token, headers)),
+            ..Look::default()
+        };
         // A source that is asked for each request would be warned of at each request.
-        let is_silent = self.caching == Caching::PerRequest && self.shape == Shape::Warn;
-        if self.shape == Shape::Off || is_silent {
-            return Ok(Look {
-                placement: token(credential).map(|token| placement(token, headers)),
-                flaws: Vec::new(),
-            });
+        let is_silent = self.caching == Caching::PerRequest && self.shape != Shape::Deny;
+        if is_silent {
+            return Ok(look);
         }
         let description = self.source.describe();
-        let measure = Measure::of(&description, self.wall());
-        let flaws = measure.flaws(credential, headers);
-        match flaws.first() {
+        if self.shape != Shape::Off {
+            look.flaws = Measure::of(&description, self.wall()).flaws(credential, headers);
+        }
+        look.choice = description.chain().cloned();
+        match look.flaws.first() {
             Some(flaw) if self.shape == Shape::Deny => {
                 Err(self.error(ErrorKind::Malformed, format!("the credential {flaw}")))
             }
-            _ => Ok(Look {
-                placement: token(credential).map(|token| placement(token, headers)),
-                flaws,
-            }),
+            _ => Ok(look),
         }
     }
 
@@ -89,16 +90,12 @@ where
                 flaws.join(", and ")
             );
         }
-        if is_first {
-            self.tell_about_choice();
+        if let Some(chain) = state.notes.look.choice.take().filter(|_| is_first) {
+            self.tell_about_choice(&chain);
         }
     }
 
-    fn tell_about_choice(&self) {
-        let description = self.source.describe();
-        let Some(chain) = description.chain() else {
-            return;
-        };
+    fn tell_about_choice(&self, chain: &ChainReport) {
         let others = chain.steps().iter().filter(|step| match step.status() {
             StepStatus::Shadowed | StepStatus::Broken(_) => true,
             StepStatus::Skipped(error) => error.is_set_but_empty(),
