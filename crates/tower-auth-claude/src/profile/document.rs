@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 use tower_auth_core::{Error, ErrorKind, Secret};
 use tower_auth_io::{ReadRules, World};
+use zeroize::Zeroize;
 
 /// A JSON object in a file, of which the members that nobody here knows are kept.
 ///
@@ -82,7 +83,9 @@ impl Document {
     }
 
     pub(crate) fn set(&mut self, name: &str, value: impl Into<Value>) {
-        self.members.insert(name.to_owned(), value.into());
+        if let Some(mut old) = self.members.insert(name.to_owned(), value.into()) {
+            wipe(&mut old);
+        }
     }
 
     /// As it is written: two blanks of indentation, as the official clients do.
@@ -100,6 +103,19 @@ impl Document {
         let mut names = pointer.trim_start_matches('/').split('/');
         let first = self.members.get(names.next()?)?;
         names.try_fold(first, |value, name| value.get(name))
+    }
+}
+
+impl Drop for Document {
+    fn drop(&mut self) {
+        self.members.values_mut().for_each(wipe);
+    }
+}
+
+/// The texts of secrets are on the outermost level.
+fn wipe(value: &mut Value) {
+    if let Value::String(text) = value {
+        text.zeroize();
     }
 }
 
