@@ -1,11 +1,14 @@
 //! What every source has to do, for those of this crate.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use bytes::Bytes;
 use http::Request;
-use tower_auth_claude::{ApiKey, ApiKeyHeader, AuthToken, Federation};
+use tower_auth_claude::{ApiKey, ApiKeyHeader, AuthToken, Federation, Profile};
 use tower_auth_core::{Credential as _, Expiry, Token};
-use tower_auth_io::MemoryFiles;
+use tower_auth_io::{MapEnv, MemoryFiles};
 use tower_auth_testing::conformance::{Harness, RotationCheck, World};
 use tower_auth_testing::{Canary, Reply, conformance};
 
@@ -79,6 +82,76 @@ impl Harness for FromFile {
 }
 
 conformance!(federation, FromFile::new());
+
+/// A login whose access tokens end so soon that each fetch renews it.
+struct Login {
+    files: MemoryFiles,
+}
+
+impl Login {
+    fn new() -> Self {
+        let files = MemoryFiles::new().with(
+            "/c/configs/p.json",
+            r#"{"authentication":{"type":"user_oauth","client_id":"client-1"}}"#,
+        );
+        let login = Self { files };
+        login.store("refresh");
+        login
+    }
+
+    fn store(&self, refresh_token: &'static str) {
+        let credentials = serde_json::json!({
+            "access_token": Canary::new("ended").text(), "expires_at": 1,
+            "refresh_token": Canary::new(refresh_token).text(),
+        });
+        self.files
+            .write("/c/credentials/p.json", credentials.to_string());
+    }
+}
+
+impl Harness for Login {
+    type Credential = Token;
+    type Source = Profile;
+
+    fn source(&self, world: &World) -> Profile {
+        let world = tower_auth_io::World::closed()
+            .with_transport(world.transport())
+            .with_clock(world.clock())
+            .with_files(self.files.clone())
+            .with_env(MapEnv::from([("ANTHROPIC_CONFIG_DIR", "/c")]));
+        // Nothing in memory has to be waited for.
+        let mut loading = pin!(Profile::load("p", &world));
+        let mut cx = Context::from_waker(Waker::noop());
+        match loading.as_mut().poll(&mut cx) {
+            Poll::Ready(profile) => profile.unwrap(),
+            Poll::Pending => panic!("loading a profile from memory waits"),
+        }
+    }
+
+    fn answer(&self, _: &Request<Bytes>, nth: usize) -> Reply {
+        let token = Canary::new(format!("access-token-{nth}"));
+        Reply::json(format!(
+            r#"{{"access_token":"{}","token_type":"Bearer","expires_in":20}}"#,
+            token.text()
+        ))
+    }
+
+    fn secrets(&self) -> Vec<Canary> {
+        ["refresh", "next-refresh", "ended"]
+            .map(Canary::new)
+            .to_vec()
+    }
+
+    fn rotate(&self, _: &World) -> Option<RotationCheck> {
+        self.store("next-refresh");
+        Some(Box::new(|requests| {
+            let next = Canary::new("next-refresh");
+            assert!(requests.iter().any(|request| next.is_in_request(request)));
+        }))
+    }
+}
+
+conformance!(login, Login::new());
 
 struct Key(ApiKeyHeader);
 
