@@ -42,7 +42,7 @@ pub(crate) fn or_skip<T>(part: Result<T, Unavailable>) -> Option<T> {
 }
 
 /// `target/real`, wherever the target folder is.
-fn work_folder() -> PathBuf {
+pub(crate) fn work_folder() -> PathBuf {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
     scratch.parent().unwrap_or(scratch).join("real")
 }

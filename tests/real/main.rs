@@ -6,6 +6,7 @@ mod anthropic_sdk;
 mod api;
 mod claude;
 mod client_credentials;
+mod glewlwyd;
 mod harness;
 mod kubernetes;
 mod oidc_provider;
