@@ -891,3 +891,84 @@ async fn fc_g12_no_key_is_in_logs_errors_or_debug_output() {
         "events name the key by its hash: {logs}"
     );
 }
+
+#[test]
+fn threads_that_use_admit_and_remove_keys_at_once_get_each_its_own() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let api = api();
+        let cache = KeyedCache::builder(|key: &str| format!("of-{key}"))
+            .max_keys(24)
+            .max_fetches(3)
+            .build();
+        let client = layer(cache.clone()).layer(api.service());
+        let tasks: Vec<_> = (0..8_usize)
+            .map(|task| {
+                let (mut client, cache) = (client.clone(), cache.clone());
+                tokio::spawn(async move {
+                    for round in 0..300 {
+                        let key = format!("key-{}", (task * 7 + round * 5) % 40);
+                        if round % 11 == 0 {
+                            cache.remove(&key);
+                        }
+                        assert_eq!(text(&cache, &key).await, format!("of-{key}"));
+                        send(&mut client, request(&key)).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            tokio::time::timeout(seconds(60), task)
+                .await
+                .unwrap()
+                .unwrap();
+        }
+        for request in api.requests() {
+            let key = request.headers()[TENANT].to_str().unwrap().to_owned();
+            let stamped = request.headers()[AUTHORIZATION].to_str().unwrap();
+            assert_eq!(stamped, format!("Bearer of-{key}"));
+        }
+        assert!(cache.len() <= 24);
+        cache.shutdown().await;
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scheduler_that_was_replaced_and_comes_back_changes_nothing() {
+    let source = ScriptedSource::from_rule(|n| {
+        let token = Token::bearer(format!("t{n}")).expires_in(seconds(3600));
+        Answer::token(token).after(seconds(5))
+    });
+    let fetched = source.clone();
+    let cache = KeyedCache::builder(move |_: &str| fetched.clone()).build();
+    let first = std::thread::spawn({
+        let cache = cache.clone();
+        move || {
+            let first = runtime();
+            first.block_on(async {
+                tokio::spawn(async move { cache.get("a").await.map(drop) });
+                settle().await;
+            });
+            first
+        }
+    })
+    .join()
+    .unwrap();
+    assert_eq!(source.in_flight(), 1);
+    // Nobody polls the first runtime, so this one starts a scheduler of its own.
+    let credential = cache.get("a").await.unwrap();
+    assert_eq!(cache.health("a").unwrap().generation(), 1);
+    std::thread::spawn(move || {
+        first.block_on(async { tokio::time::sleep(seconds(60)).await });
+        drop(first);
+    })
+    .join()
+    .unwrap();
+    let again = cache.get("a").await.unwrap();
+    assert_eq!(again.secret().expose(), credential.secret().expose());
+    assert_eq!(cache.health("a").unwrap().generation(), 1);
+}
