@@ -20,7 +20,7 @@ use tower_auth::{
     KeyedAuthLayer, KeyedCache, Placement, Prefix, Receipt, RequestHead, Shape, ShapeFlaw, Skew,
     Token, TokenCache, TokenSource, source_fn,
 };
-use tower_auth_testing::{Answer, Canary, LeakGuard, ScriptedSource, TestClock};
+use tower_auth_testing::{Answer, Canary, LeakGuard, ScriptedSource, TestClock, fresh_tokens};
 
 /// 2030-03-17T17:46:40Z.
 const START: u64 = 1_900_000_000;
@@ -309,17 +309,19 @@ async fn fc_e02_a_diagnosis_lists_what_else_there_was_and_tells_once() {
         Err::<Token, _>(Error::new(ErrorKind::NotConfigured, "there is no file /t"))
     })
     .named("token file");
-    let chain = Chain::new("my API").or(absent).or(hour("t1")).or("t2");
+    let renewed = fresh_tokens(Duration::from_secs(3600));
+    let chain = Chain::new("my API").or(absent).or(renewed).or("t2");
     let cache = cache(chain);
     cache.ready().await.unwrap();
-    cache.refresh().await.ok();
+    cache.refresh().await.unwrap();
+    assert_eq!(cache.health().generation(), 2);
     drop(recording);
     let report = cache.diagnose();
-    assert_eq!(report.source().name(), "fixed token");
+    assert_eq!(report.source().name(), "scripted source");
     assert!(report.to_string().ends_with(
         "\
 chain        token file          not configured  there is no file /t
-             fixed token         chosen
+             scripted source     chosen
              fixed bearer token  shadowed"
     ));
     assert_eq!(json(&report)["chain"][2]["status"], "shadowed");
@@ -336,7 +338,13 @@ async fn fc_e05_a_credential_in_the_wrong_header_is_told_once_per_generation() {
     let recording = record(&guard);
     let cache = cache(Known(hour("ex-key-1")));
     cache.ready().await.unwrap();
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    cache.refresh().await.unwrap();
+    assert_eq!(
+        cache.health().generation(),
+        1,
+        "the same with a longer life"
+    );
     drop(recording);
     assert_eq!(warnings(&guard).len(), 1, "{:?}", warnings(&guard));
     assert!(warnings(&guard)[0].contains("an API key, which belongs in"));
@@ -451,6 +459,51 @@ async fn fc_g11_of_a_challenge_to_a_credential_that_is_not_held_the_scheme_is_ke
         guard.value("a diagnosis", &report);
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
+    guard.assert_clean();
+}
+
+#[tokio::test(start_paused = true)]
+async fn fc_g11_a_late_refusal_of_a_credential_that_was_replaced_shows_nothing_of_it() {
+    let old = Canary::new("replaced");
+    let cache = cache(ScriptedSource::new([
+        Answer::token(hour(old.text())),
+        Answer::token(hour("t2")),
+    ]));
+    cache.ready().await.unwrap();
+    let challenge = format!("Bearer error_description=\"bad token {}\"", old.text());
+    let api = service_fn(move |_: Request<()>| {
+        let refusal = Response::builder()
+            .status(StatusCode::UNAUTHORIZED)
+            .header(WWW_AUTHENTICATE, &challenge);
+        let refusal = refusal.body(()).unwrap();
+        async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Ok::<_, BoxError>(refusal)
+        }
+    });
+    let request = Request::get("https://api.example.com/").body(()).unwrap();
+    let late = AuthLayer::from_cache(cache.clone())
+        .layer(api)
+        .oneshot(request);
+    let renew = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cache.refresh().await.unwrap();
+    };
+    let (response, ()) = tokio::join!(late, renew);
+    let receipt = response
+        .unwrap()
+        .extensions()
+        .get::<Receipt>()
+        .unwrap()
+        .clone();
+    let report = receipt.diagnose().unwrap();
+    let refusal = report.refusal().unwrap();
+    assert_eq!(
+        (refusal.generation(), refusal.challenge()),
+        (1, Some("Bearer"))
+    );
+    let guard = LeakGuard::new();
+    guard.value("a diagnosis", &report);
     guard.assert_clean();
 }
 

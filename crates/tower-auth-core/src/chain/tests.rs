@@ -358,3 +358,11 @@ fn another_kind_of_credential_can_be_chained() {
         r#"Chain { name: "keys", sources: ["closure"], chosen: Some(0), strict: false, .. }"#
     );
 }
+
+#[test]
+fn a_chain_with_answers_for_one_request_only_serves_one_request_only() {
+    let shared = || Chain::new("chain").or(Scripted::new("a", [Ok("t")]));
+    assert_eq!(shared().caching(), Caching::Shared);
+    let own = crate::bearer_fn(|| async { Ok("t") }).per_request();
+    assert_eq!(shared().or(own).caching(), Caching::PerRequest);
+}
