@@ -86,7 +86,7 @@ impl Glewlwyd {
     #[expect(clippy::print_stdout, reason = "tells what was left out")]
     async fn start_or_skip() -> Option<Self> {
         let mut shell = Command::new("sh");
-        let found = shell.args(["-c", "command -v glewlwyd sqlite3 > /dev/null"]);
+        let found = shell.args(["-c", "command -v glewlwyd && command -v sqlite3"]);
         if !found.status().is_ok_and(|status| status.success()) {
             println!("skipped: {PART}: it is not installed");
             return None;
