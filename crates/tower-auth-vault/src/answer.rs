@@ -1,8 +1,9 @@
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, Response, StatusCode, Uri};
 use serde_json::Value;
-use std::time::{Duration, SystemTime};
 use tower_auth_core::{Error, ErrorKind, Secret, redact};
 use tower_auth_io::retry_after;
 use zeroize::Zeroize;
@@ -15,7 +16,6 @@ pub(crate) struct Answer {
 }
 
 /// What a refusal is about, for whoever knows more than the status.
-#[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) error: Error,
     pub(crate) status: StatusCode,
