@@ -6,6 +6,7 @@ mod id;
 mod layer;
 mod service;
 mod tenants;
+mod wiring;
 
 use std::hash::Hash;
 

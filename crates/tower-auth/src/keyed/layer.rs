@@ -7,8 +7,8 @@ use http::{HeaderMap, StatusCode};
 use tower_auth_core::{Error, ErrorKind, Origin, Stamp, TokenSource};
 use tower_layer::Layer;
 
-use super::service::KeyedWiring;
 use super::tenants::GENERATIONS;
+use super::wiring::KeyedWiring;
 use super::{Key, KeyedAuth, KeyedCache, RequestHead};
 use crate::layer::{Foreign, OnExisting, Receipts};
 use crate::origins::Origins;

@@ -1,6 +1,7 @@
 use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -323,7 +324,7 @@ impl<K: Key + ?Sized, S: Stamp> Watched for Tenants<K, S> {
         None
     }
 
-    fn renewal(self: Arc<Self>, _: u64) -> std::pin::Pin<Box<dyn Future<Output = bool> + Send>> {
+    fn renewal(self: Arc<Self>, _: u64) -> Pin<Box<dyn Future<Output = bool> + Send>> {
         Box::pin(std::future::ready(false))
     }
 }
