@@ -197,10 +197,12 @@ impl TokenEndpoint {
             .reader
             .read_with_hint(response, &secrets, now, auth.other_encoding())
             .map_err(|error| match skew {
-                Some(skew) if error.kind() == ErrorKind::Denied && error.hint().is_none() => {
-                    error.with_hint(skew)
+                _ if error.kind() != ErrorKind::Denied || error.hint().is_some() => error,
+                Some(skew) => error.with_hint(skew),
+                None if auth.is_tls() && error.code() == Some("invalid_client") => {
+                    error.with_hint("does the transport show the client's certificate?")
                 }
-                _ => error,
+                None => error,
             })
             .and_then(|response| self.admit(response))
             .map_err(|error| error.with_endpoint(url.uri()));

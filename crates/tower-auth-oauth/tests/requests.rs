@@ -479,3 +479,11 @@ async fn x19_no_type_shows_a_secret() {
     guard.assert_clean();
     issuer.assert_done();
 }
+
+#[tokio::test]
+async fn a_client_with_a_certificate_that_is_refused_is_asked_for_it() {
+    let refusal = Reply::json(r#"{"error":"invalid_client"}"#).with_status(401);
+    let error = fails(ClientAuth::tls("id").unwrap(), refusal).await;
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(error.to_string().contains("certificate"), "{error}");
+}
