@@ -100,6 +100,22 @@ async fn a_credential_in_use_is_renewed_in_time_however_short_its_life() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_of_seconds_that_is_renewed_under_the_same_name_never_runs_out() {
+    for seed in 0..50 {
+        let source = ScriptedSource::from_rule(|_| token("the-session", seconds(4)));
+        let cache = TokenCache::builder(source.clone())
+            .clock(TestClock::new())
+            .seed(seed)
+            .build();
+        cache.ready().await.unwrap();
+        for _ in 0..400 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(cache.current().is_some(), "seed {seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_credential_that_comes_into_use_late_is_renewed_all_the_same() {
     let source = fresh_tokens(seconds(600));
     let (cache, driver) = TokenCache::builder(source.clone())

@@ -49,9 +49,10 @@ pub(super) fn safety_margin(total: Duration) -> Duration {
     (total / 20).min(Duration::from_secs(10))
 }
 
-/// When to ask again after the issuer had nothing better than what is held.
+/// When to ask again after the issuer had nothing better than what is held: while that is still good.
 pub(super) fn no_progress_delay(remaining: Duration) -> Duration {
-    (remaining / 10).clamp(Duration::from_secs(10), Duration::from_secs(60))
+    let pace = (remaining / 10).clamp(Duration::from_secs(10), Duration::from_secs(60));
+    pace.min(remaining / 2)
 }
 
 /// When to ask again after the issuer gave something that ends before what is held, and lives for
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_pace_without_progress_is_a_tenth_of_what_is_left_within_bounds() {
-        for (remaining, delay) in [(0, 10), (50, 10), (300, 30), (36_000, 60)] {
+        for (remaining, delay) in [(0, 0), (4, 2), (20, 10), (50, 10), (300, 30), (36_000, 60)] {
             let seen = no_progress_delay(Duration::from_secs(remaining));
             assert_eq!(seen, Duration::from_secs(delay), "{remaining}");
         }

@@ -72,7 +72,8 @@ impl Machine {
             return Some(KeepReason::Refused);
         }
         if is_same {
-            let is_longer = new_end > held_end.saturating_add(PROGRESS);
+            let left = new_end.saturating_sub(time);
+            let is_longer = new_end > held_end.saturating_add(ROUNDING.min(left / 20));
             return (!is_longer).then_some(KeepReason::SameAgain);
         }
         let is_wanted =
@@ -151,5 +152,5 @@ impl Machine {
 }
 
 const LONG_STREAK: Duration = Duration::from_secs(60);
-/// Ends that differ by less are the same end, rounded.
-const PROGRESS: Duration = Duration::from_secs(1);
+/// Ends that differ by less are the same end, rounded; where little is left, a smaller part of it counts.
+const ROUNDING: Duration = Duration::from_secs(1);
