@@ -151,10 +151,13 @@ impl<P, S: Stamp, U> AuthLayer<P, S, U> {
     /// # Errors
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if one is not an absolute `http` or `https` URL, or if
     /// there is none.
-    pub fn origins<'a>(self, origins: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
+    pub fn origins(
+        self,
+        origins: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self, Error> {
         let origins = origins
             .into_iter()
-            .map(str::parse)
+            .map(|origin| origin.as_ref().parse())
             .collect::<Result<Vec<Origin>, _>>()?;
         if origins.is_empty() {
             return Err(Error::new(

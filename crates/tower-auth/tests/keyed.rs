@@ -276,7 +276,7 @@ async fn the_origins_are_those_of_the_layer_or_else_of_each_source() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("api.example.com"), "{error}");
-    assert!(layer.origins([]).is_err());
+    assert!(layer.origins([""; 0]).is_err());
 }
 
 #[tokio::test(start_paused = true)]

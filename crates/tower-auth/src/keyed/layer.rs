@@ -114,10 +114,13 @@ impl<K: Key + ?Sized, Sel, S: Stamp, U> KeyedAuthLayer<K, Sel, S, U> {
     ///
     /// # Errors
     /// As [`AuthLayer::origins`].
-    pub fn origins<'a>(self, origins: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
+    pub fn origins(
+        self,
+        origins: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self, Error> {
         let origins = origins
             .into_iter()
-            .map(str::parse)
+            .map(|origin| origin.as_ref().parse())
             .collect::<Result<Vec<Origin>, _>>()?;
         if origins.is_empty() {
             return Err(Error::new(
