@@ -12,6 +12,7 @@ mod claude;
 #[cfg(feature = "tonic")]
 mod grpc;
 mod issuer;
+mod openbao;
 mod server;
 mod target;
 mod tokens;
@@ -21,5 +22,6 @@ pub use claude::{ClaudeLedger, ClaudeStandIn, WorkloadIssuer};
 #[cfg(feature = "tonic")]
 pub use grpc::{GrpcApi, Order, OrderRequest};
 pub use issuer::{Issuer, Ledger};
+pub use openbao::{OpenBao, vault_session};
 pub use target::Target;
 pub use tokens::Verifier;

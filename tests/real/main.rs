@@ -18,3 +18,4 @@ mod spiffe;
 mod spiffe_agent;
 mod vault;
 mod vault_certificate;
+mod vault_claude;

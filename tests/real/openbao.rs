@@ -115,6 +115,26 @@ impl OpenBao {
         Ok(())
     }
 
+    /// Mounts the login by password, for this user of the policy `p`.
+    pub(crate) async fn user(&self, name: &str, password: &str) -> Result<(), BoxError> {
+        self.write("sys/auth/userpass", json!({ "type": "userpass" }))
+            .await?;
+        let user = json!({ "password": password, "token_policies": "p", "token_ttl": "60s" });
+        self.write(&format!("auth/userpass/users/{name}"), user)
+            .await?;
+        Ok(())
+    }
+
+    /// The role `reports` of identity tokens, which are for this audience and live for five minutes.
+    pub(crate) async fn identity_role(&self, audience: &str) -> Result<(), BoxError> {
+        let key =
+            json!({ "allowed_client_ids": "*", "algorithm": "ES256", "verification_ttl": "1h" });
+        self.write("identity/oidc/key/k", key).await?;
+        let role = json!({ "key": "k", "ttl": "5m", "client_id": audience });
+        self.write("identity/oidc/role/reports", role).await?;
+        Ok(())
+    }
+
     /// A version of the secret `secret/weather`.
     pub(crate) async fn keep(&self, key: &str) -> Result<(), BoxError> {
         let document = json!({ "data": { "key": key } });

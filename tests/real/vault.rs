@@ -23,7 +23,7 @@ use crate::oidc_provider::OidcProvider;
 use crate::openbao::{OpenBao, text};
 
 /// Reads one secret, mints identity tokens.
-const RULES: &str = r#"
+pub(crate) const RULES: &str = r#"
 path "secret/data/*" { capabilities = ["read"] }
 path "identity/oidc/token/*" { capabilities = ["read"] }
 "#;
@@ -351,15 +351,9 @@ async fn v26_whoever_logs_in_with_a_password_gets_an_identity_token() -> Result<
         return Ok(());
     };
     bao.policy("p", RULES).await?;
-    bao.write("sys/auth/userpass", json!({ "type": "userpass" }))
-        .await?;
-    let user = json!({ "password": "s3cr:t%+", "token_policies": "p", "token_ttl": "60s" });
-    bao.write("auth/userpass/users/me.too-1", user).await?;
-    let key = json!({ "allowed_client_ids": "*", "algorithm": "ES256", "verification_ttl": "1h" });
-    bao.write("identity/oidc/key/k", key).await?;
+    bao.user("me.too-1", "s3cr:t%+").await?;
     let audience = "https://api.example.com";
-    let role = json!({ "key": "k", "ttl": "5m", "client_id": audience });
-    bao.write("identity/oidc/role/reports", role).await?;
+    bao.identity_role(audience).await?;
 
     let session = Session::new(server(&bao)?, Login::userpass("me.too-1", "s3cr:t%+")?);
     let minted = session
@@ -422,7 +416,7 @@ async fn app_role(bao: &OpenBao, mut settings: Value) -> Result<Session, BoxErro
     Ok(Session::new(server(bao)?, login))
 }
 
-fn server(bao: &OpenBao) -> Result<Server, BoxError> {
+pub(crate) fn server(bao: &OpenBao) -> Result<Server, BoxError> {
     let world = World::new(Transport::from_http(http_client()));
     Ok(Server::new(&bao.url(""), &world)?)
 }
@@ -451,6 +445,6 @@ async fn failure(source: &impl TokenSource) -> String {
     }
 }
 
-fn http_client() -> Client<HttpConnector, Full<Bytes>> {
+pub(crate) fn http_client() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).build_http()
 }
