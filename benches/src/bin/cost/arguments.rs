@@ -17,6 +17,8 @@ pub(crate) enum Command {
         json: bool,
         require_real: bool,
     },
+    /// Only times requests, in a process of its own, and prints the ratio.
+    Time,
     /// Only sends requests: this is what runs under callgrind.
     Loop {
         variant: Variant,
@@ -40,6 +42,7 @@ impl Command {
                 "--help" | "-h" => return Ok(Self::Help),
                 "--json" => json = true,
                 "--require-real" => require_real = true,
+                "--time" => return Ok(Self::Time),
                 "--loop" => variant = Some(value()?.parse()?),
                 "--requests" => requests = Some(number(&value()?)?),
                 "--token-bytes" => token_bytes = number(&value()?)?,

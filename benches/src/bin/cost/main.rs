@@ -33,6 +33,13 @@ fn main() -> ExitCode {
             variant.runner(token_bytes)(requests);
             ExitCode::SUCCESS
         }
+        Ok(Command::Time) => {
+            println!(
+                "{}",
+                wall::ratio().map_or_else(String::new, |ratio| ratio.to_string())
+            );
+            ExitCode::SUCCESS
+        }
         Ok(Command::Measure { json, require_real }) => {
             if cfg!(debug_assertions) {
                 eprintln!(
