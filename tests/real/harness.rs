@@ -3,12 +3,14 @@
 
 mod http;
 mod install;
+mod python;
 mod server;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use http::{get, post_form, send_json};
 pub(crate) use install::{npm, pip};
+pub(crate) use python::ask_python;
 pub(crate) use server::Server;
 
 /// A part that cannot be had here, and why.

@@ -8,6 +8,7 @@ mod claude;
 mod client_credentials;
 mod glewlwyd;
 mod harness;
+mod hvac;
 mod kubernetes;
 mod oidc_provider;
 mod openbao;
