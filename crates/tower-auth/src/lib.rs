@@ -9,6 +9,7 @@ mod diagnosis;
 mod driver;
 mod errand;
 mod future;
+pub mod guide;
 mod headers;
 mod health;
 mod keyed;
