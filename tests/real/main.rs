@@ -20,3 +20,4 @@ mod spiffe_agent;
 mod vault;
 mod vault_certificate;
 mod vault_claude;
+mod vault_sealed;

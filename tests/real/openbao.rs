@@ -28,15 +28,12 @@ impl OpenBao {
     pub(crate) async fn start_with(configuration: Option<&Path>) -> Result<Self, Unavailable> {
         let folder = pip("openbao").await?;
         let command = |port: u16| {
-            let mut serve = Command::new(folder.join("venv/bin/python"));
+            let mut serve = server(&folder);
             serve
-                .arg(folder.join("serve.py"))
-                .arg(folder.join("venv/bin/bao"))
-                .args(["server", "-dev", "-dev-no-store-token"])
+                .args(["-dev", "-dev-no-store-token"])
                 .args(["-dev-root-token-id", ROOT])
                 // It takes the next port for its cluster; the harness tries again if that is not free.
-                .arg(format!("-dev-listen-address=127.0.0.1:{port}"))
-                .current_dir(&folder);
+                .arg(format!("-dev-listen-address=127.0.0.1:{port}"));
             if let Some(file) = configuration {
                 serve.arg(format!("-config={}", file.display()));
             }
@@ -158,6 +155,17 @@ impl OpenBao {
         self.write("sys/unseal", document).await?;
         Ok(())
     }
+}
+
+/// `bao server`, from the folder in which it is installed.
+pub(crate) fn server(folder: &Path) -> Command {
+    let mut serve = Command::new(folder.join("venv/bin/python"));
+    serve
+        .arg(folder.join("serve.py"))
+        .arg(folder.join("venv/bin/bao"))
+        .arg("server")
+        .current_dir(folder);
+    serve
 }
 
 pub(crate) fn text(answer: &Value, pointer: &str) -> Result<String, BoxError> {

@@ -21,8 +21,8 @@ use crate::openbao::OpenBao;
 async fn a_client_certificate_logs_in_over_tls() -> Result<(), BoxError> {
     let pki = Pki::new()?;
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-    let folder = Folder::new(port)?;
-    let configuration = folder.configuration(&pki, port)?;
+    let folder = Folder::new("certificate")?;
+    let configuration = folder.configuration(&pki, port, "")?;
     let Some(bao) = or_skip(OpenBao::start_with(Some(&configuration)).await) else {
         return Ok(());
     };
@@ -68,12 +68,12 @@ async fn a_client_certificate_logs_in_over_tls() -> Result<(), BoxError> {
 }
 
 /// An authority and what it signs.
-struct Pki {
-    ca: CertifiedIssuer<'static, KeyPair>,
+pub(crate) struct Pki {
+    pub(crate) ca: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Pki {
-    fn new() -> Result<Self, BoxError> {
+    pub(crate) fn new() -> Result<Self, BoxError> {
         let mut params = CertificateParams::new([])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
@@ -98,18 +98,23 @@ impl Pki {
 }
 
 /// A folder that is gone when its test is done.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(port: u16) -> Result<Self, BoxError> {
-        let name = format!("openbao-tls-{}-{port}", process::id());
+    pub(crate) fn new(name: &str) -> Result<Self, BoxError> {
+        let name = format!("openbao-tls-{}-{name}", process::id());
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&path)?;
         Ok(Self(path))
     }
 
-    /// A second listener, with TLS.
-    fn configuration(&self, pki: &Pki, port: u16) -> Result<PathBuf, BoxError> {
+    /// A listener with TLS, and these settings.
+    pub(crate) fn configuration(
+        &self,
+        pki: &Pki,
+        port: u16,
+        settings: &str,
+    ) -> Result<PathBuf, BoxError> {
         let (certificate, key) = pki.sign("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth)?;
         let file = |name: &str| self.0.join(name);
         fs::write(file("server.pem"), certificate)?;
@@ -118,6 +123,7 @@ impl Folder {
         let folder = self.0.display();
         let configuration = format!(
             r#"
+{settings}
 listener "tcp" {{
   address            = "127.0.0.1:{port}"
   cluster_address    = "127.0.0.1:0"

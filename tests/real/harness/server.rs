@@ -29,11 +29,27 @@ impl Server {
         command: impl Fn(u16) -> Command + Send + Sync,
         ready: &str,
     ) -> Result<Self, Unavailable> {
+        let is_ready = |port: u16| async move {
+            let answer = get(&format!("http://127.0.0.1:{port}{ready}")).await;
+            answer.is_ok_and(|answer| answer.status.is_success())
+        };
+        Self::start_when(part, command, is_ready).await
+    }
+
+    /// The same for a program that is asked in another way whether it is ready, given its port.
+    pub(crate) async fn start_when<F>(
+        part: &'static str,
+        command: impl Fn(u16) -> Command + Send + Sync,
+        is_ready: impl Fn(u16) -> F + Send + Sync,
+    ) -> Result<Self, Unavailable>
+    where
+        F: Future<Output = bool> + Send,
+    {
         let unavailable = |reason| Unavailable { part, reason };
         let mut attempt = 1;
         loop {
             let mut server = Self::spawn(part, &command).map_err(unavailable)?;
-            let reason = match timeout(LONGEST_START, server.until_ready(ready)).await {
+            let reason = match timeout(LONGEST_START, server.until(&is_ready)).await {
                 Ok(Ok(())) => return Ok(server),
                 // Between the moment we saw that the port is free and the moment the program asked for
                 // it, somebody else may have taken it.
@@ -96,8 +112,10 @@ impl Server {
     }
 
     /// An error means that the program has ended.
-    async fn until_ready(&mut self, path: &str) -> Result<(), String> {
-        let url = self.url(path);
+    async fn until<F>(&mut self, is_ready: impl Fn(u16) -> F + Send + Sync) -> Result<(), String>
+    where
+        F: Future<Output = bool> + Send,
+    {
         let mut ticks = interval(Duration::from_millis(50));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -107,10 +125,7 @@ impl Server {
                 Ok(Some(status)) => return Err(format!("ended at once ({status})")),
                 Err(error) => return Err(error.to_string()),
             }
-            if get(&url)
-                .await
-                .is_ok_and(|answer| answer.status.is_success())
-            {
+            if is_ready(self.port).await {
                 return Ok(());
             }
         }
